@@ -1,0 +1,1 @@
+"""Questions asked of a recording: pure functions, arrays in, arrays or frozen values out."""

@@ -1,0 +1,1 @@
+"""One click command per file; they join rooms and compute nothing."""

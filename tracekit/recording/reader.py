@@ -1,0 +1,322 @@
+"""Reading a recording, finished or still growing. Needs only the file."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tracekit.errors import RecordingError, UsageError
+from tracekit.histogram import HIGHEST, LOWER_EDGE, SLOTS, UPPER_EDGE, Histogram
+from tracekit.recording import payload
+from tracekit.recording.writer import APPLICATION_ID, FORMAT
+from tracekit.records import Clocks, Host, InFlight, Interval, Labels, Loss, Process, Series, StackWeight, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+Between = tuple[int, int]
+"""Half-open range [first, last) of interval numbers, from 0."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Events of some series by time and slot, sparse: arrays of equal length, one element a cell."""
+
+    interval: NDArray[np.int64]
+    """Interval number, from 0."""
+    slot: NDArray[np.int64]
+    count: NDArray[np.uint64]
+
+
+@dataclass(frozen=True, eq=False)
+class _Payload:
+    """The histograms payload of one interval or checkpoint, decoded."""
+
+    series: NDArray[np.int64]
+    pairs: NDArray[np.int64]
+    total: NDArray[np.uint64]
+    low: NDArray[np.uint64]
+    high: NDArray[np.uint64]
+    slot: NDArray[np.int64]
+    count: NDArray[np.uint64]
+
+
+class Recording:
+    """
+    An open recording. Use as a context manager.
+
+    Raises:
+        UsageError: no such file.
+        RecordingError: not a recording, newer than this tracekit, or damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._db = _open(path)
+        with _Damage(path):
+            meta = {key: json.loads(value) for key, value in self._db.execute("SELECT key, value FROM meta")}
+            self.host = Host(**_tuples(meta["host"]))
+            self.target = Target(**_tuples(meta["target"]))
+            self.clocks = Clocks(**meta["clocks"])
+            self.settings: dict[str, Any] = meta["settings"]
+            self.end: dict[str, Any] = meta.get("end", {})
+            rows = self._db.execute("SELECT id, start_ns, end_ns, partial FROM interval ORDER BY id").fetchall()
+            self.intervals = [Interval(start, end) for _, start, end, _ in rows]
+            self.partial = {number for number, row in enumerate(rows) if row[3]}
+            """Numbers of intervals known to lack data."""
+            self._ids = {
+                ident: Series(metric, _labels(labels), kind, unit)
+                for ident, metric, labels, kind, unit in self._db.execute("SELECT * FROM series ORDER BY id")
+            }
+
+    @property
+    def complete(self) -> bool:
+        """False while it grows, and forever if the collector was killed."""
+        return bool(self.end)
+
+    @property
+    def start_ns(self) -> int:
+        """Start of the first interval, CLOCK_MONOTONIC; the attach if there is none."""
+        return self.intervals[0].start_ns if self.intervals else self.clocks.monotonic_ns
+
+    @property
+    def duration_ns(self) -> int:
+        """From the start of the first interval to the end of the last, ns."""
+        return self.intervals[-1].end_ns - self.start_ns if self.intervals else 0
+
+    def series(self, metric: str = "", where: Mapping[str, str] | None = None) -> list[Series]:
+        """Return the series of *metric* ("" is any) whose labels include all of *where*."""
+        return [series for series in self._ids.values() if _matches(series, metric, where or {})]
+
+    def histograms(
+        self, metric: str = "", where: Mapping[str, str] | None = None, between: Between | None = None
+    ) -> dict[Series, Histogram]:
+        """Return the histogram of each matching series that has events, over all or some intervals."""
+        wanted = {i for i, s in self._ids.items() if s.kind == "histogram" and _matches(s, metric, where or {})}
+        sums: dict[int, _Sum] = {}
+        with _Damage(self.path):
+            for part in self._parts(between):
+                _add(sums, part, wanted)
+        return {self._ids[ident]: sums[ident].histogram() for ident in sorted(sums)}
+
+    def cells(self, series: Collection[Series], between: Between | None = None) -> Cells:
+        """Return the events of *series*, added up, by interval and slot."""
+        chosen = set(series)
+        wanted = np.array([i for i, s in self._ids.items() if s in chosen], dtype=np.int64)
+        found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]] = []
+        with _Damage(self.path):
+            for number, part in self._interval_parts(between):
+                keep = np.repeat(np.isin(part.series, wanted), part.pairs)
+                counts = np.zeros(SLOTS, dtype=np.uint64)
+                np.add.at(counts, part.slot[keep], part.count[keep])
+                slots = np.flatnonzero(counts)
+                found.append((np.full(len(slots), number, dtype=np.int64), slots, counts[slots]))
+        if not found:
+            none = np.zeros(0, dtype=np.int64)
+            return Cells(none, none, none.astype(np.uint64))
+        return Cells(*(np.concatenate(column) for column in zip(*found, strict=True)))
+
+    def values(self, metric: str = "", where: Mapping[str, str] | None = None) -> dict[Series, NDArray[np.float64]]:
+        """
+        Return float64[intervals] of each matching counter or gauge.
+
+        A counter holds the increase of each interval, 0 where it has none; a gauge its
+        sample, NaN where there is none.
+        """
+        wanted = {i: s for i, s in self._ids.items() if s.kind != "histogram" and _matches(s, metric, where or {})}
+        blank = {"counter": 0.0, "gauge": np.nan}
+        table = {i: np.full(len(self.intervals), blank[s.kind]) for i, s in wanted.items()}
+        with _Damage(self.path):
+            for number, (blob,) in enumerate(self._db.execute("SELECT vals FROM interval ORDER BY id")):
+                if number >= len(self.intervals):
+                    break
+                ids, values = payload.decode(blob)
+                for ident, value in zip(
+                    np.frombuffer(ids, "<u4").tolist(), np.frombuffer(values, "<f8").tolist(), strict=True
+                ):
+                    if ident in table:
+                        table[ident][number] = value
+        return {wanted[ident]: column for ident, column in table.items()}
+
+    def stacks(self, between: Between | None = None) -> dict[tuple[str, ...], StackWeight]:
+        """Return weight and events of each stack (frames, root first), over all or some intervals."""
+        weights: dict[int, list[int]] = {}
+        with _Damage(self.path):
+            for blob in self._blobs("stacks", between):
+                columns = payload.decode(blob)
+                ids, *sums = (np.frombuffer(c, t).tolist() for c, t in zip(columns, ("<u4", "<u8", "<u8"), strict=True))
+                for ident, weight, count in zip(ids, *sums, strict=True):
+                    entry = weights.setdefault(ident, [0, 0])
+                    entry[0] += weight
+                    entry[1] += count
+            frames = {i: tuple(json.loads(text)) for i, text in self._db.execute("SELECT id, frames FROM stack")}
+        return {frames[ident]: StackWeight(*entry) for ident, entry in sorted(weights.items())}
+
+    def processes(self) -> list[Process]:
+        """Return the processes of the target, by start."""
+        fields = list(Process.__dataclass_fields__)
+        query = f"SELECT {', '.join(fields)} FROM process ORDER BY start_ns, tgid"
+        flags = {"core", "oom"}
+        with _Damage(self.path):
+            table: list[dict[str, Any]] = [dict(zip(fields, row, strict=True)) for row in self._db.execute(query)]
+        for row in table:
+            row.update({flag: bool(row[flag]) for flag in flags})
+        return [Process(**row) for row in table]
+
+    def in_flight(self) -> list[InFlight]:
+        """Return what had not ended when the recording did, oldest first."""
+        with _Damage(self.path):
+            return [InFlight(*row) for row in self._db.execute("SELECT * FROM in_flight ORDER BY age_ns DESC")]
+
+    def losses(self) -> list[Loss]:
+        """Return lost events by reason, most first."""
+        query = "SELECT reason, SUM(count) FROM loss GROUP BY reason ORDER BY 2 DESC"
+        with _Damage(self.path):
+            return [Loss(*row) for row in self._db.execute(query)]
+
+    @cached_property
+    def lossy(self) -> set[int]:
+        """Numbers of intervals in which something was lost."""
+        with _Damage(self.path):
+            return {row[0] - 1 for row in self._db.execute("SELECT DISTINCT interval FROM loss WHERE count > 0")}
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def __enter__(self) -> Recording:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _parts(self, between: Between | None) -> Iterator[_Payload]:
+        for blob in self._blobs("histograms", between):
+            yield _unpack(blob)
+
+    def _interval_parts(self, between: Between | None) -> Iterator[tuple[int, _Payload]]:
+        first, last = between or (0, len(self.intervals))
+        query = "SELECT id, histograms FROM interval WHERE id > ? AND id <= ? ORDER BY id"
+        for ident, blob in self._db.execute(query, (first, last)):
+            yield ident - 1, _unpack(blob)
+
+    def _blobs(self, column: str, between: Between | None) -> Iterator[bytes]:
+        """Yield payloads that add up to the wanted intervals: the last checkpoint and what came after."""
+        first, last = between or (0, len(self.intervals))
+        if first == 0:
+            query = f"SELECT interval, {column} FROM checkpoint WHERE interval <= ? ORDER BY interval DESC LIMIT 1"
+            row = self._db.execute(query, (last,)).fetchone()
+            if row:
+                first = row[0]
+                yield row[1]
+        query = f"SELECT {column} FROM interval WHERE id > ? AND id <= ? ORDER BY id"
+        yield from (blob for (blob,) in self._db.execute(query, (first, last)))
+
+
+class _Sum:
+    """A histogram being added up."""
+
+    def __init__(self) -> None:
+        self.counts = np.zeros(SLOTS, dtype=np.uint64)
+        self.total, self.low, self.high = 0, HIGHEST, 0
+
+    def histogram(self) -> Histogram:
+        return Histogram(self.counts, self.total, self.low, self.high)
+
+
+def _add(sums: dict[int, _Sum], part: _Payload, wanted: set[int]) -> None:
+    ends = np.cumsum(part.pairs)
+    heads = zip(part.series.tolist(), part.total.tolist(), part.low.tolist(), part.high.tolist(), strict=True)
+    for row, (ident, total, low, high) in enumerate(heads):
+        if ident not in wanted or not part.pairs[row]:
+            continue
+        at = slice(int(ends[row] - part.pairs[row]), int(ends[row]))
+        slots = part.slot[at]
+        entry = sums.setdefault(ident, _Sum())
+        entry.counts[slots] += part.count[at]  # slots of one row are distinct
+        entry.total += total
+        entry.low = min(entry.low, low or int(LOWER_EDGE[slots[0]]))
+        entry.high = max(entry.high, high or int(UPPER_EDGE[slots[-1]]))
+
+
+def _unpack(blob: bytes) -> _Payload:
+    types = ("<u4", "<u2", "<u8", "<u8", "<u8", "<u2", "<u8")
+    columns = [np.frombuffer(c, t) for c, t in zip(payload.decode(blob), types, strict=True)]
+    series, pairs, steps = (columns[i].astype(np.int64) for i in (0, 1, 5))
+    running = np.cumsum(steps)
+    starts = np.cumsum(pairs) - pairs
+    filled = pairs > 0
+    before = np.zeros(len(pairs), dtype=np.int64)
+    before[filled] = running[starts[filled]] - steps[starts[filled]]
+    slots = running - np.repeat(before, pairs)
+    if len(slots) and (slots.min() < 0 or slots.max() >= SLOTS):
+        raise ValueError("a histogram has a slot out of range")
+    return _Payload(series, pairs, columns[2], columns[3], columns[4], slots, columns[6])
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    if not path.is_file():
+        kind = "is a folder" if path.is_dir() else "no such file"
+        raise UsageError(f"cannot read {path}: {kind}", "tracekit attach -o FILE.tk makes one")
+    try:
+        empty = path.stat().st_size == 0
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise RecordingError(f"cannot read {path}: {error.strerror}", "run as the file's owner") from error
+    if empty:
+        raise RecordingError(f"cannot read {path}: the file is empty", "record again")
+    if head != b"SQLite format 3\0":
+        raise RecordingError(f"cannot read {path}: not a tracekit recording", "a file made by tracekit attach -o")
+    with _Damage(path):
+        try:
+            db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)
+            ident = db.execute("PRAGMA application_id").fetchone()[0]
+        except sqlite3.OperationalError:  # a folder we may not write, and a journal left by a killed collector
+            db = sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True)
+            ident = db.execute("PRAGMA application_id").fetchone()[0]
+        found = db.execute("PRAGMA user_version").fetchone()[0]
+    if ident != APPLICATION_ID:
+        db.close()
+        raise RecordingError(f"cannot read {path}: a SQLite file, but not a tracekit recording")
+    if found != FORMAT:
+        db.close()
+        fact = f"recording format {found}, this tracekit reads {FORMAT}"
+        raise RecordingError(f"cannot read {path}: {fact}", "upgrade tracekit, or record again")
+    return db
+
+
+class _Damage:
+    """Turn what a damaged file raises into one clear line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, sqlite3.Error | ValueError | KeyError | TypeError):
+            hint = "copy the -wal file along with it if there is one, or record again"
+            raise RecordingError(f"cannot read {self._path}: the file is damaged ({error})", hint) from error
+
+
+def _labels(text: str) -> Labels:
+    return tuple(sorted(json.loads(text).items()))
+
+
+def _matches(series: Series, metric: str, where: Mapping[str, str]) -> bool:
+    labels = dict(series.labels)
+    return metric in ("", series.metric) and all(labels.get(name) == value for name, value in where.items())
+
+
+def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}

@@ -1,0 +1,78 @@
+-- A tracekit recording. docs/recording.md explains it; PRAGMA user_version is the format,
+-- PRAGMA application_id is 0x746b7263 ("tkrc").
+--
+-- Times are nanoseconds of CLOCK_MONOTONIC. Payloads are deflated columns of numbers
+-- (tracekit/recording/payload.py); `histograms` holds columns series, slots, total, low, high
+-- (one row a series; low and high 0: not known better than by the slots) and slot (as distance
+-- from the one before), count (one row a slot); `vals` series, value; `stacks` stack, weight, count.
+
+CREATE TABLE meta (             -- host, target, clocks, settings, end: JSON each
+    key     TEXT PRIMARY KEY,
+    value   TEXT NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE series (
+    id      INTEGER PRIMARY KEY,
+    metric  TEXT NOT NULL,
+    labels  TEXT NOT NULL,      -- JSON object, keys sorted
+    kind    TEXT NOT NULL,      -- histogram, counter (increases), gauge (samples)
+    unit    TEXT NOT NULL,      -- ns, bytes, share, count, tasks
+    UNIQUE (metric, labels)
+);
+
+CREATE TABLE stack (
+    id      INTEGER PRIMARY KEY,
+    hash    INTEGER NOT NULL,   -- 64 bits of SHA-256 of frames, equal on every machine
+    frames  TEXT NOT NULL       -- JSON array, root first
+);
+
+CREATE TABLE interval (         -- one row a tick, one transaction each
+    id          INTEGER PRIMARY KEY,
+    start_ns    INTEGER NOT NULL,
+    end_ns      INTEGER NOT NULL,
+    partial     INTEGER NOT NULL,   -- 1: known to lack data
+    histograms  BLOB NOT NULL,      -- what this interval added
+    vals        BLOB NOT NULL,
+    stacks      BLOB NOT NULL
+);
+
+CREATE TABLE checkpoint (       -- all that intervals 1..interval added: makes a whole-file read short
+    interval    INTEGER PRIMARY KEY,
+    histograms  BLOB NOT NULL,
+    stacks      BLOB NOT NULL
+);
+
+CREATE TABLE process (          -- the last known state of each process of the target
+    tgid        INTEGER NOT NULL,
+    start_ns    INTEGER NOT NULL,
+    ppid        INTEGER NOT NULL,
+    role        TEXT NOT NULL,
+    seen        TEXT NOT NULL,      -- spawned, found
+    first_run_ns INTEGER NOT NULL,
+    exec_ns     INTEGER NOT NULL,
+    ready_ns    INTEGER NOT NULL,
+    exit_ns     INTEGER NOT NULL,
+    exit_code   INTEGER NOT NULL,
+    signal      INTEGER NOT NULL,
+    core        INTEGER NOT NULL,
+    oom         INTEGER NOT NULL,
+    PRIMARY KEY (tgid, start_ns)
+) WITHOUT ROWID;
+
+CREATE TABLE in_flight (        -- written once, when the recording ends
+    pid     INTEGER NOT NULL,
+    tgid    INTEGER NOT NULL,
+    role    TEXT NOT NULL,
+    thread  TEXT NOT NULL,
+    state   TEXT NOT NULL,          -- running, runnable, blocked
+    reason  TEXT NOT NULL,
+    syscall TEXT NOT NULL,
+    age_ns  INTEGER NOT NULL
+);
+
+CREATE TABLE loss (
+    interval INTEGER NOT NULL,
+    reason   TEXT NOT NULL,
+    count    INTEGER NOT NULL,
+    PRIMARY KEY (interval, reason)
+) WITHOUT ROWID;

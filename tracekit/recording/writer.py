@@ -1,0 +1,209 @@
+"""Writing a recording: one transaction an interval, so that kill -9 loses only the open one."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import sqlite3
+from contextlib import contextmanager
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracekit.errors import DiskFullError, RecordingError, UsageError
+from tracekit.recording import payload
+from tracekit.records import Clocks, Host, InFlight, Process, Series, Target, Tick
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from tracekit.records import HistogramDelta, Loss
+
+FORMAT = 1
+APPLICATION_ID = 0x746B7263
+
+
+class Writer:
+    """
+    A recording being made. Use as a context manager; call `finish` for a complete one.
+
+    Args:
+        path: file to create, mode 0600.
+        host, target, clocks: what the file says of itself.
+        settings: interval_ns, tiers and the like; JSON values.
+        force: replace an existing file.
+        owner: (uid, gid) the file is given to: the user behind sudo.
+
+    Raises:
+        UsageError: the file exists and *force* is not set.
+        RecordingError: it cannot be created; DiskFullError from any method when there is no room.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        host: Host,
+        target: Target,
+        clocks: Clocks,
+        settings: dict[str, Any],
+        *,
+        force: bool = False,
+        owner: tuple[int, int] | None = None,
+    ) -> None:
+        self.path = path
+        self._series: dict[Series, int] = {}
+        self._stacks: dict[tuple[str, ...], int] = {}
+        self._intervals = 0
+        _create(path, force, owner)
+        with self._errors():
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=5)
+            self._db.executescript(f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT};")
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.execute("PRAGMA cache_size=-512")
+            schema = resources.files("tracekit.recording").joinpath("schema.sql").read_text()
+            self._db.executescript("BEGIN;" + schema + "COMMIT;")
+            facts = {"host": vars(host), "target": vars(target), "clocks": vars(clocks), "settings": settings}
+            rows = [(key, json.dumps(value)) for key, value in facts.items()]
+            self._db.executemany("INSERT INTO meta VALUES (?, ?)", rows)
+
+    def series(self, series: Series) -> int:
+        """Return the id of *series*, new or known."""
+        known = self._series.get(series)
+        if known is not None:
+            return known
+        row = (series.metric, json.dumps(dict(series.labels), sort_keys=True), series.kind, series.unit)
+        with self._errors():
+            cursor = self._db.execute("INSERT INTO series (metric, labels, kind, unit) VALUES (?, ?, ?, ?)", row)
+        return self._series.setdefault(series, cursor.lastrowid or 0)
+
+    def stack(self, frames: tuple[str, ...]) -> int:
+        """Return the id of the stack *frames* (root first), new or known."""
+        known = self._stacks.get(frames)
+        if known is not None:
+            return known
+        text = json.dumps(frames)
+        digest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big", signed=True)
+        with self._errors():
+            cursor = self._db.execute("INSERT INTO stack (hash, frames) VALUES (?, ?)", (digest, text))
+        return self._stacks.setdefault(frames, cursor.lastrowid or 0)
+
+    def append(self, tick: Tick) -> None:
+        """Commit one interval. Ids must come from this writer."""
+        row = (
+            tick.interval.start_ns,
+            tick.interval.end_ns,
+            int(tick.partial),
+            _pack_histograms(tick.histograms),
+            payload.encode([("I", [s for s, _ in tick.values]), ("d", [v for _, v in tick.values])]),
+            _pack_stacks(tick.stacks),
+        )
+        with self._transaction():
+            columns = "(start_ns, end_ns, partial, histograms, vals, stacks)"
+            self._db.execute(f"INSERT INTO interval {columns} VALUES (?, ?, ?, ?, ?, ?)", row)
+            self._put_processes(tick.processes)
+            self._put_losses(self._intervals + 1, tick.losses)
+        self._intervals += 1
+
+    def checkpoint(self, histograms: list[HistogramDelta], stacks: list[tuple[int, int, int]]) -> None:
+        """Commit the sums since the start, so that reading the whole file need not add every interval."""
+        row = (self._intervals, _pack_histograms(histograms), _pack_stacks(stacks))
+        with self._errors():
+            self._db.execute("INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?)", row)
+
+    def finish(self, in_flight: Iterable[InFlight], end: dict[str, Any]) -> None:
+        """Commit what is only known at the end and leave one file, complete."""
+        with self._transaction():
+            rows = [dataclasses.astuple(wait) for wait in in_flight]
+            self._db.executemany("INSERT INTO in_flight VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('end', ?)", (json.dumps(end),))
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; without `finish` it stays valid but is not complete."""
+        with self._errors():
+            self._db.execute("PRAGMA journal_mode=DELETE")
+        self._db.close()
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+
+    def _put_processes(self, processes: list[Process]) -> None:
+        names = [field.name for field in dataclasses.fields(Process)]
+        marks = ", ".join(f":{name}" for name in names)
+        query = f"INSERT OR REPLACE INTO process ({', '.join(names)}) VALUES ({marks})"
+        self._db.executemany(query, [vars(process) for process in processes])
+
+    def _put_losses(self, interval: int, losses: list[Loss]) -> None:
+        rows = [(interval, loss.reason, loss.count) for loss in losses]
+        self._db.executemany("INSERT INTO loss VALUES (?, ?, ?)", rows)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._errors():
+            self._db.execute("BEGIN")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except sqlite3.Error:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            if "full" in str(error):  # the code of the error has a name only from CPython 3.11 on
+                hint = "free some space, or record to another file system; what was recorded so far is kept"
+                raise DiskFullError(f"cannot write {self.path}: the disk is full", hint) from error
+            raise RecordingError(f"cannot write {self.path}: {error}") from error
+
+
+def _create(path: Path, force: bool, owner: tuple[int, int] | None) -> None:
+    """Create *path* empty, 0600, never through a link that somebody laid there."""
+    try:
+        if force:
+            for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+                name.unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY, 0o600)
+    except FileExistsError as error:
+        raise UsageError(f"cannot record to {path}: it exists", "-f to replace it, or another -o") from error
+    except OSError as error:
+        raise RecordingError(f"cannot create {path}: {error.strerror}", "another -o FILE") from error
+    try:
+        if owner:
+            os.fchown(descriptor, *owner)
+    finally:
+        os.close(descriptor)
+
+
+def _pack_histograms(deltas: list[HistogramDelta]) -> bytes:
+    return payload.encode(
+        [
+            ("I", [delta.series for delta in deltas]),
+            ("H", [len(delta.slots) for delta in deltas]),
+            ("Q", [delta.total for delta in deltas]),
+            ("Q", [delta.low for delta in deltas]),
+            ("Q", [delta.high for delta in deltas]),
+            ("H", [step for delta in deltas for step in _steps(delta.slots)]),
+            ("Q", [count for delta in deltas for count in delta.counts]),
+        ]
+    )
+
+
+def _steps(slots: list[int]) -> list[int]:
+    """Slots as distances from the one before: small numbers deflate better."""
+    return [slots[0], *(b - a for a, b in pairwise(slots))] if slots else []
+
+
+def _pack_stacks(stacks: list[tuple[int, int, int]]) -> bytes:
+    codes = ("I", "Q", "Q")
+    return payload.encode([(code, [row[i] for row in stacks]) for i, code in enumerate(codes)])

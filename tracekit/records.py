@@ -1,0 +1,190 @@
+"""Frozen values that cross rooms. Integers in SI base units; kernel words for ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Kind = Literal["histogram", "counter", "gauge"]
+Labels = tuple[tuple[str, str], ...]
+"""Label pairs, sorted by name, so that equal labels are equal values."""
+
+
+def labels_of(mapping: Mapping[str, str]) -> Labels:
+    """Return *mapping* as sorted pairs."""
+    return tuple(sorted(mapping.items()))
+
+
+@dataclass(frozen=True)
+class Series:
+    """
+    A metric with labels.
+
+    Attributes:
+        metric: `runq.wait`, `blocked`, `syscall.errors`, `host.cpu`, ...
+        labels: sorted pairs.
+        kind: histogram; counter (each interval holds its increase); gauge (a sample).
+        unit: `ns`, `bytes`, `share` (0..1), `count`, `tasks`.
+    """
+
+    metric: str
+    labels: Labels
+    kind: Kind
+    unit: str
+
+    def label(self, name: str) -> str:
+        """Return the value of label *name*, "" if the series has none."""
+        return dict(self.labels).get(name, "")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """One tick of the session: [start_ns, end_ns) of CLOCK_MONOTONIC."""
+
+    start_ns: int
+    end_ns: int
+
+    @property
+    def duration_ns(self) -> int:
+        """Length in ns."""
+        return self.end_ns - self.start_ns
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """The same moment on three clocks, in ns, so that times can be placed anywhere."""
+
+    monotonic_ns: int
+    realtime_ns: int
+    boottime_ns: int
+
+
+@dataclass(frozen=True)
+class Host:
+    """The machine a recording was made on."""
+
+    hostname: str
+    kernel: str
+    machine: str
+    cpus: int
+    cpu_model: str
+    memory_bytes: int
+    boot_id: str
+    tracekit: str
+    tiers: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
+    """What could not be measured, each one line with its reason."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What was traced: `how` is `attach` or `run`; empty fields were not used."""
+
+    how: str
+    pids: tuple[int, ...] = ()
+    comm: str = ""
+    cgroup: str = ""
+    everything: bool = False
+    command: tuple[str, ...] = ()
+    children: bool = True
+
+
+@dataclass(frozen=True)
+class Process:
+    """
+    One process of the target. Times are ns of CLOCK_MONOTONIC; 0: did not happen, or before the attach.
+
+    Attributes:
+        tgid: process id; ppid: its parent's.
+        start_ns: fork; with tgid it is the identity, as ids are reused.
+        first_run_ns: first time on a CPU.
+        exec_ns: the last exec; ready_ns: first blocking wait after fork or exec.
+        exit_ns: when the last thread had gone.
+        exit_code: 0..255; signal: number that killed it, 0: none.
+        seen: `spawned` (forked while traced) or `found` (existed at the attach).
+    """
+
+    tgid: int
+    ppid: int
+    role: str
+    seen: Literal["spawned", "found"]
+    start_ns: int
+    first_run_ns: int = 0
+    exec_ns: int = 0
+    ready_ns: int = 0
+    exit_ns: int = 0
+    exit_code: int = 0
+    signal: int = 0
+    core: bool = False
+    oom: bool = False
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """A wait or call that had not ended when the recording did: no histogram holds it."""
+
+    pid: int
+    tgid: int
+    role: str
+    thread: str
+    state: str
+    """`running`, `runnable` or `blocked`."""
+    reason: str
+    syscall: str
+    age_ns: int
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Events that were seen but not recorded, by reason."""
+
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True)
+class StackWeight:
+    """What one stack holds: nanoseconds (or samples) and events."""
+
+    weight: int
+    count: int
+
+
+@dataclass(frozen=True)
+class HistogramDelta:
+    """
+    What one interval added to a histogram series, sparse.
+
+    Attributes:
+        series: id given by the writer.
+        slots: ascending slot numbers with a count; counts: as long, each > 0.
+        total: sum of the values.
+        low, high: smallest and largest value; 0: not known better than by the slots.
+    """
+
+    series: int
+    slots: list[int]
+    counts: list[int]
+    total: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Tick:
+    """All that one interval adds to a recording. Ids come from the writer's dictionaries."""
+
+    interval: Interval
+    histograms: list[HistogramDelta] = field(default_factory=list)
+    values: list[tuple[int, float]] = field(default_factory=list)
+    """(series, increase or sample)."""
+    stacks: list[tuple[int, int, int]] = field(default_factory=list)
+    """(stack, weight, count)."""
+    processes: list[Process] = field(default_factory=list)
+    """New or changed ones; (tgid, start_ns) is the identity."""
+    losses: list[Loss] = field(default_factory=list)
+    partial: bool = False
+    """The interval is known to lack data (collector stopped, tier shed)."""

@@ -1,0 +1,1 @@
+"""Recordings as people read them: text, terminal pictures, SVG."""
