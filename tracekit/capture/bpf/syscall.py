@@ -1,0 +1,136 @@
+"""
+bpf(2) and perf_event_open(2) through ctypes: nothing of libbpf, clang or bcc at run time.
+
+Attribute layouts are those of union bpf_attr in include/uapi/linux/bpf.h; the kernel
+accepts a shorter or a zero-filled longer one, so each call packs only what it sets.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_NR_BPF, _NR_PERF_EVENT_OPEN = 321, 298  # x86_64
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_ATTR_BYTES = 152
+
+MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE = 0, 1, 2, 3
+PROG_LOAD, PROG_RUN, OBJ_GET_INFO, RAW_TP_OPEN, LINK_CREATE, ENABLE_STATS, ITER_CREATE = 5, 10, 15, 17, 28, 32, 33
+TRACE_ITER, PERF_EVENT = 28, 41  # enum bpf_attach_type
+
+TASK_STORAGE, ARRAY = 29, 2  # enum bpf_map_type
+
+_PERF_TYPE_SOFTWARE, _PERF_COUNT_SW_CPU_CLOCK = 1, 0
+_PERF_FLAG_FD_CLOEXEC = 8
+_PERF_ATTR_FREQ = 1 << 10
+
+
+def bpf(command: int, attr: bytes | bytearray) -> int:
+    """Call bpf(2); *attr* is a packed union bpf_attr, and is updated if a bytearray. Raises OSError."""
+    buffer = ctypes.create_string_buffer(bytes(attr), max(len(attr), _ATTR_BYTES))
+    result: int = _LIBC.syscall(_NR_BPF, command, buffer, len(buffer))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    if isinstance(attr, bytearray):
+        attr[:] = buffer.raw[: len(attr)]
+    return result
+
+
+def address(buffer: ctypes.Array[ctypes.c_char]) -> int:
+    """Return the address of *buffer*, which the caller keeps alive."""
+    return ctypes.addressof(buffer)
+
+
+def map_create(
+    kind: int, key_bytes: int, value_bytes: int, entries: int, flags: int = 0, btf: tuple[int, int, int] = (0, 0, 0)
+) -> int:
+    """Create a map and return its descriptor; *btf* is (descriptor, key type id, value type id)."""
+    head = struct.pack("=5I", kind, key_bytes, value_bytes, entries, flags)
+    return bpf(MAP_CREATE, head + struct.pack("=2I16s4I", 0, 0, b"", 0, *btf))
+
+
+def map_update(descriptor: int, key: bytes, value: bytes) -> None:
+    """Set *key* to *value*."""
+    key_buffer, value_buffer = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(value, len(value))
+    bpf(MAP_UPDATE, struct.pack("=IxxxxQQQ", descriptor, address(key_buffer), address(value_buffer), 0))
+
+
+def map_lookup(descriptor: int, key: bytes, value_bytes: int) -> bytes | None:
+    """Return the value of *key*, None if there is none."""
+    key_buffer, value = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(value_bytes)
+    try:
+        bpf(MAP_LOOKUP, struct.pack("=IxxxxQQQ", descriptor, address(key_buffer), address(value), 0))
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        raise
+    return value.raw
+
+
+def raw_tracepoint(program: int) -> int:
+    """Attach a tp_btf program to the tracepoint it was loaded for; closing the result detaches it."""
+    return bpf(RAW_TP_OPEN, struct.pack("=QI", 0, program))
+
+
+def link_create(program: int, target: int, attach_type: int) -> int:
+    """Attach *program* to *target* (a perf event descriptor, 0 for an iterator); closing detaches it."""
+    return bpf(LINK_CREATE, struct.pack("=4I", program, target, attach_type, 0))
+
+
+def run_iterator(program: int) -> bytes:
+    """Run an iter program over all its objects and return what it wrote."""
+    link = link_create(program, 0, TRACE_ITER)
+    try:
+        reader = bpf(ITER_CREATE, struct.pack("=2I", link, 0))
+    finally:
+        os.close(link)
+    with open(reader, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor, not a path
+        parts = []
+        while part := _read(file.fileno()):
+            parts.append(part)
+        return b"".join(parts)
+
+
+def _read(descriptor: int) -> bytes:
+    while True:
+        try:
+            return os.read(descriptor, 1 << 16)
+        except BlockingIOError:  # the iterator gave way to others: go on
+            continue
+
+
+def perf_cpu_clock(cpu: int, hertz: int) -> int:
+    """Open a sampling cpu-clock event on *cpu* for every process; closing stops it."""
+    attr = struct.pack("=IIQQQQQ", _PERF_TYPE_SOFTWARE, 112, _PERF_COUNT_SW_CPU_CLOCK, hertz, 0, 0, _PERF_ATTR_FREQ)
+    buffer = ctypes.create_string_buffer(attr, 112)
+    result: int = _LIBC.syscall(_NR_PERF_EVENT_OPEN, buffer, -1, cpu, -1, _PERF_FLAG_FD_CLOEXEC)
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
+
+
+@contextmanager
+def statistics() -> Iterator[None]:
+    """Have the kernel measure the run time of BPF programs for as long as this is open (5.8)."""
+    descriptor = bpf(ENABLE_STATS, struct.pack("=I", 0))
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def program_run_time(program: int) -> tuple[int, int, int]:
+    """Return (run time in ns, runs, runs skipped by the recursion guard) of a program."""
+    info = ctypes.create_string_buffer(232)
+    bpf(OBJ_GET_INFO, struct.pack("=IIQ", program, len(info), address(info)))
+    run_time_ns, runs, misses = struct.unpack_from("=3Q", info, 192)
+    return run_time_ns, runs, misses
