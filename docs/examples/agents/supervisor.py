@@ -1,0 +1,87 @@
+"""
+A small agent system to look at: starts evaluators and agents until its time is over.
+
+Evaluators are forked and stay (multiprocessing); agents are programs of their own and
+come and go (subprocess). All of them talk through lists of a Redis server, and every
+result is committed to a SQLite file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import evaluator
+from names import be_called
+from redis_lists import RedisLists
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+AGENTS_PER_SECOND = 3
+EVALUATORS = 2
+
+
+def main() -> None:
+    """Run for --seconds, then leave nothing behind."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--redis-port", type=int, required=True, help="of a Redis server on this machine")
+    parser.add_argument("--database", type=Path, required=True, help="SQLite file of results, created if missing")
+    parser.add_argument("--seconds", type=float, default=60, help="how long to run")
+    options = parser.parse_args()
+    be_called("supervisor")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        RedisLists(options.redis_port)
+    except ConnectionError as error:
+        sys.exit(f"supervisor: no Redis server on port {options.redis_port}: {error.strerror}")
+    with evaluators(options.redis_port, options.database):
+        failed = spawn_agents(options.redis_port, time.monotonic() + options.seconds)
+    print(f"supervisor: {failed} agents gave up", file=sys.stderr)  # noqa: T201
+
+
+@contextmanager
+def evaluators(redis_port: int, database: Path) -> Iterator[None]:
+    """Keep EVALUATORS forked processes while the block runs."""
+    evaluator.create(database)
+    forking = multiprocessing.get_context("fork")
+    pool = [forking.Process(target=evaluator.work, args=(redis_port, database)) for _ in range(EVALUATORS)]
+    for process in pool:
+        process.start()
+    try:
+        yield
+    finally:
+        for process in pool:
+            process.terminate()
+            process.join()
+
+
+def spawn_agents(redis_port: int, until: float) -> int:
+    """Start agents at an even pace, collect those that ended; return how many failed."""
+    running: list[subprocess.Popen[bytes]] = []
+    codes: list[int] = []
+    number = 0
+    program = Path(__file__).with_name("agent.py")
+    try:
+        while time.monotonic() < until:
+            number += 1
+            running.append(subprocess.Popen([sys.executable, program, str(redis_port), str(number)]))
+            time.sleep(1 / AGENTS_PER_SECOND)
+            codes += [agent.returncode for agent in running if agent.poll() is not None]
+            running = [agent for agent in running if agent.returncode is None]
+    finally:
+        for agent in running:
+            agent.terminate()
+            agent.wait()
+    return sum(code != 0 for code in codes)
+
+
+if __name__ == "__main__":
+    main()
