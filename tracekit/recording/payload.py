@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-LIMIT_BYTES = 1 << 28
+LIMIT_BYTES = 1 << 26
 """A payload that unpacks to more is refused: no interval comes near, a hostile file might."""
 
 _HEAD = struct.Struct("<cBI")

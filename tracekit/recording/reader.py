@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import stat
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -68,19 +69,16 @@ class Recording:
             self.clocks = Clocks(**meta["clocks"])
             self.settings: dict[str, Any] = meta["settings"]
             self.end: dict[str, Any] = meta.get("end", {})
+            self.complete = "end" in meta
+            """False while it grows, and forever if the collector was killed."""
             rows = self._db.execute("SELECT id, start_ns, end_ns, partial FROM interval ORDER BY id").fetchall()
-            self.intervals = [Interval(start, end) for _, start, end, _ in rows]
+            self.intervals = [Interval(start, end) for _, start, end, _ in _numbered(rows)]
             self.partial = {number for number, row in enumerate(rows) if row[3]}
             """Numbers of intervals known to lack data."""
             self._ids = {
                 ident: Series(metric, _labels(labels), kind, unit)
                 for ident, metric, labels, kind, unit in self._db.execute("SELECT * FROM series ORDER BY id")
             }
-
-    @property
-    def complete(self) -> bool:
-        """False while it grows, and forever if the collector was killed."""
-        return bool(self.end)
 
     @property
     def start_ns(self) -> int:
@@ -133,8 +131,8 @@ class Recording:
         """
         wanted = {i: s for i, s in self._ids.items() if s.kind != "histogram" and _matches(s, metric, where or {})}
         blank = {"counter": 0.0, "gauge": np.nan}
-        table = {i: np.full(len(self.intervals), blank[s.kind]) for i, s in wanted.items()}
         with _Damage(self.path):
+            table = {i: np.full(len(self.intervals), blank[s.kind]) for i, s in wanted.items()}
             for number, (blob,) in enumerate(self._db.execute("SELECT vals FROM interval ORDER BY id")):
                 if number >= len(self.intervals):
                     break
@@ -158,7 +156,7 @@ class Recording:
                     entry[0] += weight
                     entry[1] += count
             frames = {i: tuple(json.loads(text)) for i, text in self._db.execute("SELECT id, frames FROM stack")}
-        return {frames[ident]: StackWeight(*entry) for ident, entry in sorted(weights.items())}
+            return {frames[ident]: StackWeight(*entry) for ident, entry in sorted(weights.items())}
 
     def processes(self) -> list[Process]:
         """Return the processes of the target, by start."""
@@ -251,6 +249,8 @@ def _unpack(blob: bytes) -> _Payload:
     types = ("<u4", "<u2", "<u8", "<u8", "<u8", "<u2", "<u8")
     columns = [np.frombuffer(c, t) for c, t in zip(payload.decode(blob), types, strict=True)]
     series, pairs, steps = (columns[i].astype(np.int64) for i in (0, 1, 5))
+    if {len(column) for column in columns[:5]} != {len(series)} or not pairs.sum() == len(steps) == len(columns[6]):
+        raise ValueError("a histogram lacks numbers")
     running = np.cumsum(steps)
     starts = np.cumsum(pairs) - pairs
     filled = pairs > 0
@@ -263,35 +263,70 @@ def _unpack(blob: bytes) -> _Payload:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    if not path.is_file():
-        kind = "is a folder" if path.is_dir() else "no such file"
-        raise UsageError(f"cannot read {path}: {kind}", "tracekit attach -o FILE.tk makes one")
+    _check_file(path)
+    with _Damage(path):
+        db = _connect(path)
+        ident, found = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+    refusal = _refusal(path, ident, found, tables)
+    if refusal:
+        db.close()
+        raise refusal
+    return db
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is no SQLite file, without ever waiting for a pipe or a device."""
     try:
-        empty = path.stat().st_size == 0
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            kind = "is a folder" if stat.S_ISDIR(status.st_mode) else "is not a regular file"
+            raise UsageError(f"cannot read {path}: {kind}", _HOW_TO_MAKE)
         with path.open("rb") as file:
             head = file.read(16)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UsageError(f"cannot read {path}: no such file", _HOW_TO_MAKE) from error
     except OSError as error:
         raise RecordingError(f"cannot read {path}: {error.strerror}", "run as the file's owner") from error
-    if empty:
+    if not head:
         raise RecordingError(f"cannot read {path}: the file is empty", "record again")
     if head != b"SQLite format 3\0":
-        raise RecordingError(f"cannot read {path}: not a tracekit recording", "a file made by tracekit attach -o")
-    with _Damage(path):
-        try:
-            db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)
-            ident = db.execute("PRAGMA application_id").fetchone()[0]
-        except sqlite3.OperationalError:  # a folder we may not write, and a journal left by a killed collector
-            db = sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True)
-            ident = db.execute("PRAGMA application_id").fetchone()[0]
-        found = db.execute("PRAGMA user_version").fetchone()[0]
-    if ident != APPLICATION_ID:
+        raise RecordingError(f"cannot read {path}: not a tracekit recording", _HOW_TO_MAKE)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """
+    Connect read-only.
+
+    A journal (-wal) that a killed collector left needs a -shm file beside it. Where none can be
+    made, as the folder is not ours or the disk is full, SQLite's lock-free VFS reads it from memory.
+    """
+    uri = f"{path.resolve().as_uri()}?mode=ro"
+    db = sqlite3.connect(uri, uri=True, timeout=5)
+    try:
+        db.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
         db.close()
-        raise RecordingError(f"cannot read {path}: a SQLite file, but not a tracekit recording")
-    if found != FORMAT:
-        db.close()
-        fact = f"recording format {found}, this tracekit reads {FORMAT}"
-        raise RecordingError(f"cannot read {path}: {fact}", "upgrade tracekit, or record again")
+        db = sqlite3.connect(f"{uri}&vfs=unix-none", uri=True)
+        db.execute("PRAGMA locking_mode=EXCLUSIVE")
     return db
+
+
+def _refusal(path: Path, ident: int, found: int, tables: set[str]) -> RecordingError | None:
+    """Say why this SQLite file is none that we can read; None if it is one."""
+    if ident != APPLICATION_ID:
+        return RecordingError(f"cannot read {path}: a SQLite file, but not a tracekit recording", _HOW_TO_MAKE)
+    if found != FORMAT:
+        fact = f"recording format {found}, this tracekit reads {FORMAT}"
+        return RecordingError(f"cannot read {path}: {fact}", "upgrade tracekit, or record again")
+    if "meta" not in tables:
+        return RecordingError(f"cannot read {path}: it holds nothing, its collector was killed at once", "record again")
+    return None
+
+
+_HOW_TO_MAKE = "tracekit attach -o FILE.tk makes one"
+_DAMAGE = (sqlite3.Error, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What reading the rows and payloads of a damaged or hostile file raises."""
 
 
 class _Damage:
@@ -304,9 +339,18 @@ class _Damage:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, sqlite3.Error | ValueError | KeyError | TypeError):
+        if isinstance(error, _DAMAGE):
             hint = "copy the -wal file along with it if there is one, or record again"
             raise RecordingError(f"cannot read {self._path}: the file is damaged ({error})", hint) from error
+
+
+def _numbered(rows: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int, int]]:
+    """Return *rows* of intervals if they are whole numbers, counted from 1 without a gap. Raises ValueError."""
+    if any(type(cell) is not int for row in rows for cell in row) or any(
+        row[0] != number for number, row in enumerate(rows, 1)
+    ):
+        raise ValueError("its intervals are not in sequence")
+    return rows
 
 
 def _labels(text: str) -> Labels:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tracekit.records import HistogramDelta, Loss
 
 FORMAT = 1
+_PATIENCE_MS = 500
+"""How long `close` waits for readers, so that it can leave one file."""
 APPLICATION_ID = 0x746B7263
 
 
@@ -57,24 +59,25 @@ class Writer:
         self._series: dict[Series, int] = {}
         self._stacks: dict[tuple[str, ...], int] = {}
         self._intervals = 0
+        facts = {"host": vars(host), "target": vars(target), "clocks": vars(clocks), "settings": settings}
         _create(path, force, owner)
         with self._errors():
             self._db = sqlite3.connect(path, isolation_level=None, timeout=5)
-            self._db.executescript(f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT};")
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.execute("PRAGMA cache_size=-512")
-            schema = resources.files("tracekit.recording").joinpath("schema.sql").read_text()
-            self._db.executescript("BEGIN;" + schema + "COMMIT;")
-            facts = {"host": vars(host), "target": vars(target), "clocks": vars(clocks), "settings": settings}
-            rows = [(key, json.dumps(value)) for key, value in facts.items()]
-            self._db.executemany("INSERT INTO meta VALUES (?, ?)", rows)
+        try:
+            self._start({key: json.dumps(value) for key, value in facts.items()})
+        except RecordingError:
+            self._db.close()
+            path.unlink()  # nothing is in it, and it would be in the way of the next try
+            raise
 
     def series(self, series: Series) -> int:
         """Return the id of *series*, new or known."""
         known = self._series.get(series)
         if known is not None:
             return known
+        clean = _clean(series)
+        if clean != series:
+            return self._series.setdefault(series, self.series(clean))
         row = (series.metric, json.dumps(dict(series.labels), sort_keys=True), series.kind, series.unit)
         with self._errors():
             cursor = self._db.execute("INSERT INTO series (metric, labels, kind, unit) VALUES (?, ?, ?, ?)", row)
@@ -85,6 +88,9 @@ class Writer:
         known = self._stacks.get(frames)
         if known is not None:
             return known
+        clean = tuple(_storable(frame) for frame in frames)
+        if clean != frames:
+            return self._stacks.setdefault(frames, self.stack(clean))
         text = json.dumps(frames)
         digest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big", signed=True)
         with self._errors():
@@ -103,10 +109,11 @@ class Writer:
         )
         with self._transaction():
             columns = "(start_ns, end_ns, partial, histograms, vals, stacks)"
-            self._db.execute(f"INSERT INTO interval {columns} VALUES (?, ?, ?, ?, ?, ?)", row)
+            cursor = self._db.execute(f"INSERT INTO interval {columns} VALUES (?, ?, ?, ?, ?, ?)", row)
+            number = cursor.lastrowid or 0
             self._put_processes(tick.processes)
-            self._put_losses(self._intervals + 1, tick.losses)
-        self._intervals += 1
+            self._put_losses(number, tick.losses)
+        self._intervals = number
 
     def checkpoint(self, histograms: list[HistogramDelta], stacks: list[tuple[int, int, int]]) -> None:
         """Commit the sums since the start, so that reading the whole file need not add every interval."""
@@ -117,15 +124,27 @@ class Writer:
     def finish(self, in_flight: Iterable[InFlight], end: dict[str, Any]) -> None:
         """Commit what is only known at the end and leave one file, complete."""
         with self._transaction():
-            rows = [dataclasses.astuple(wait) for wait in in_flight]
+            rows = [
+                [_storable(v) if isinstance(v, str) else v for v in dataclasses.astuple(wait)] for wait in in_flight
+            ]
             self._db.executemany("INSERT INTO in_flight VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
             self._db.execute("INSERT OR REPLACE INTO meta VALUES ('end', ?)", (json.dumps(end),))
         self.close()
 
     def close(self) -> None:
-        """Close the file; without `finish` it stays valid but is not complete."""
+        """
+        Close the file; without `finish` it stays valid but is not complete.
+
+        Somebody who reads it at this moment keeps the journal (-wal) beside the file from being taken away.
+        """
         with self._errors():
-            self._db.execute("PRAGMA journal_mode=DELETE")
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            self._db.execute(f"PRAGMA busy_timeout={_PATIENCE_MS}")
+            try:
+                self._db.execute("PRAGMA journal_mode=DELETE")
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error):
+                    raise
         self._db.close()
 
     def __enter__(self) -> Writer:
@@ -134,14 +153,25 @@ class Writer:
     def __exit__(self, *_: object) -> None:
         self._db.close()
 
+    def _start(self, meta: dict[str, str]) -> None:
+        schema = resources.files("tracekit.recording").joinpath("schema.sql").read_text()
+        with self._errors():
+            self._db.executescript(f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT};")
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.execute("PRAGMA cache_size=-512")
+            self._db.executescript("BEGIN;" + schema)
+            self._db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+            self._db.execute("COMMIT")
+
     def _put_processes(self, processes: list[Process]) -> None:
         names = [field.name for field in dataclasses.fields(Process)]
         marks = ", ".join(f":{name}" for name in names)
         query = f"INSERT OR REPLACE INTO process ({', '.join(names)}) VALUES ({marks})"
-        self._db.executemany(query, [vars(process) for process in processes])
+        self._db.executemany(query, [vars(p) | {"role": _storable(p.role)} for p in processes])
 
     def _put_losses(self, interval: int, losses: list[Loss]) -> None:
-        rows = [(interval, loss.reason, loss.count) for loss in losses]
+        rows = [(interval, _storable(loss.reason), loss.count) for loss in losses]
         self._db.executemany("INSERT INTO loss VALUES (?, ?, ?)", rows)
 
     @contextmanager
@@ -151,7 +181,7 @@ class Writer:
             try:
                 yield
                 self._db.execute("COMMIT")
-            except sqlite3.Error:
+            except BaseException:  # Ctrl-C too: an open transaction would be in the way of `finish`
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
@@ -183,6 +213,16 @@ def _create(path: Path, force: bool, owner: tuple[int, int] | None) -> None:
             os.fchown(descriptor, *owner)
     finally:
         os.close(descriptor)
+
+
+def _storable(text: str) -> str:
+    """Return *text* with lone surrogates (bytes that are no UTF-8) spelled out: everyone after us can encode it."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _clean(series: Series) -> Series:
+    labels = tuple((_storable(name), _storable(value)) for name, value in series.labels)
+    return dataclasses.replace(series, metric=_storable(series.metric), labels=labels)
 
 
 def _pack_histograms(deltas: list[HistogramDelta]) -> bytes:
