@@ -12,7 +12,8 @@ _BYTES |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _NUMBER = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([^\s0-9.]*)\s*")
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F, *range(0x80, 0xA0))}
 _BIDI = {code: f"\\u{code:04x}" for code in (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
-_UNPRINTABLE = _CONTROL | _BIDI | {0x2028: "\\u2028", 0x2029: "\\u2029"}
+_ODD = {code: f"\\u{code:04x}" for code in (0x2028, 0x2029, *range(0xD800, 0xE000))}
+_UNPRINTABLE = _CONTROL | _BIDI | _ODD
 
 
 def split_number(text: str) -> tuple[float, str]:
@@ -20,7 +21,10 @@ def split_number(text: str) -> tuple[float, str]:
     match = _NUMBER.fullmatch(text)
     if not match:
         raise ValueError(f"{text!r} is not a number with a unit")
-    return float(match[1]), match[2]
+    number = float(match[1])
+    if math.isinf(number):
+        raise ValueError(f"{text[:20]!r}... is too large")
+    return number, match[2]
 
 
 def parse_ns(text: str) -> int:
@@ -58,7 +62,9 @@ def format_ns(ns: float) -> str:
     """Format ns as `0 ns`, `1.25 ms`, `12.3 s`, `2 min 5 s`, `1 h 2 min`."""
     if ns == 0:
         return "0 ns"
-    if abs(ns) < 119.5e9:
+    if ns < 0:
+        return f"-{format_ns(-ns)}"
+    if ns < 119.5e9:
         return _scaled(ns, ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1, "ns")))
     seconds = round(ns / 1e9)
     if seconds < 3600:
@@ -75,9 +81,9 @@ def format_bytes(count: float) -> str:
 
 
 def format_count(count: float) -> str:
-    """Format a count: exact with thin separators below a million, then `1.25 M`."""
+    """Format a count: with separators and no unit below a million, then `1.25 M`."""
     if abs(count) < 1e6:
-        return f"{count:,.0f}" if float(count).is_integer() else _three_digits(count)
+        return f"{count:,.0f}" if float(count).is_integer() or abs(count) >= 1000 else _three_digits(count)
     return _scaled(count, ((1e12, "T"), (1e9, "G"), (1e6, "M")))
 
 
@@ -105,5 +111,5 @@ def format_value(value: float, unit: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Make a name that a traced program chose safe for a terminal: one line, no control or bidi codes."""
+    """Make a name that a traced program chose safe for a terminal: one line, no control or bidi codes, UTF-8."""
     return text.translate(_UNPRINTABLE)
