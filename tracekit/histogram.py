@@ -78,7 +78,7 @@ def quantile(counts: Counts, q: float) -> int:
     rank = rank_of(q, total)
     if total == 0:
         raise EmptyHistogramError("cannot take a quantile: the histogram has no events")
-    return int(UPPER_EDGE[np.searchsorted(np.cumsum(counts), rank)])
+    return int(UPPER_EDGE[np.searchsorted(np.cumsum(counts), np.uint64(rank))])
 
 
 @dataclass(frozen=True, eq=False)
