@@ -98,12 +98,14 @@ class Recording:
         self, metric: str = "", where: Mapping[str, str] | None = None, between: Between | None = None
     ) -> dict[Series, Histogram]:
         """Return the histogram of each matching series that has events, over all or some intervals."""
-        wanted = {i for i, s in self._ids.items() if s.kind == "histogram" and _matches(s, metric, where or {})}
-        sums: dict[int, _Sum] = {}
+        wanted = [i for i, s in self._ids.items() if s.kind == "histogram" and _matches(s, metric, where or {})]
+        if not wanted:
+            return {}
+        sums = _Sums(wanted)
         with _Damage(self.path):
             for part in self._parts(between):
-                _add(sums, part, wanted)
-        return {self._ids[ident]: sums[ident].histogram() for ident in sorted(sums)}
+                sums.add(part)
+        return {self._ids[ident]: histogram for ident, histogram in sums.histograms().items()}
 
     def cells(self, series: Collection[Series], between: Between | None = None) -> Cells:
         """Return the events of *series*, added up, by interval and slot."""
@@ -219,30 +221,34 @@ class Recording:
         yield from (blob for (blob,) in self._db.execute(query, (first, last)))
 
 
-class _Sum:
-    """A histogram being added up."""
+class _Sums:
+    """Histograms of some series being added up, a row each."""
 
-    def __init__(self) -> None:
-        self.counts = np.zeros(SLOTS, dtype=np.uint64)
-        self.total, self.low, self.high = 0, HIGHEST, 0
+    def __init__(self, wanted: list[int]) -> None:
+        self.wanted = np.array(wanted, dtype=np.int64)
+        self.counts = np.zeros((len(wanted), SLOTS), dtype=np.uint64)
+        self.total = np.zeros(len(wanted), dtype=np.uint64)
+        self.low = np.full(len(wanted), HIGHEST, dtype=np.uint64)
+        self.high = np.zeros(len(wanted), dtype=np.uint64)
 
-    def histogram(self) -> Histogram:
-        return Histogram(self.counts, self.total, self.low, self.high)
+    def add(self, part: _Payload) -> None:
+        row = np.searchsorted(self.wanted, part.series)
+        row[row == len(self.wanted)] = 0
+        use = (self.wanted[row] == part.series) & (part.pairs > 0)
+        keep = np.repeat(use, part.pairs)
+        cell = np.repeat(row * SLOTS, part.pairs) + part.slot
+        np.add.at(self.counts.reshape(-1), cell[keep], part.count[keep])
+        ends, row = np.cumsum(part.pairs)[use], row[use]
+        low, high = LOWER_EDGE[part.slot[ends - part.pairs[use]]], UPPER_EDGE[part.slot[ends - 1]]
+        np.add.at(self.total, row, part.total[use])
+        np.minimum.at(self.low, row, np.where(part.low[use], part.low[use], low))
+        np.maximum.at(self.high, row, np.where(part.high[use], part.high[use], high))
 
-
-def _add(sums: dict[int, _Sum], part: _Payload, wanted: set[int]) -> None:
-    ends = np.cumsum(part.pairs)
-    heads = zip(part.series.tolist(), part.total.tolist(), part.low.tolist(), part.high.tolist(), strict=True)
-    for row, (ident, total, low, high) in enumerate(heads):
-        if ident not in wanted or not part.pairs[row]:
-            continue
-        at = slice(int(ends[row] - part.pairs[row]), int(ends[row]))
-        slots = part.slot[at]
-        entry = sums.setdefault(ident, _Sum())
-        entry.counts[slots] += part.count[at]  # slots of one row are distinct
-        entry.total += total
-        entry.low = min(entry.low, low or int(LOWER_EDGE[slots[0]]))
-        entry.high = max(entry.high, high or int(UPPER_EDGE[slots[-1]]))
+    def histograms(self) -> dict[int, Histogram]:
+        """Return the histogram of each series that has events."""
+        columns = zip(self.wanted.tolist(), self.total.tolist(), self.low.tolist(), self.high.tolist(), strict=True)
+        rows = zip(self.counts, columns, strict=True)
+        return {ident: Histogram(counts, *facts) for counts, (ident, *facts) in rows if counts.any()}
 
 
 def _unpack(blob: bytes) -> _Payload:
