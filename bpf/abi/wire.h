@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT */
+// What crosses from the kernel to the collector.
+//
+// One definition, two readers: the BPF programs and tracekit/capture/wire.py, which
+// tests/kernel/test_abi.py compares with the BTF of the built object. Fixed-width
+// fields, widest first, no hidden padding. Times are nanoseconds of CLOCK_MONOTONIC.
+// Ids use kernel words: pid = thread, tgid = process.
+#pragma once
+#include <linux/types.h>
+
+enum {
+	WIRE_VERSION = 1,
+	STEP_BITS = 7,		// linear steps per power of two: 2^7, HdrHistogram with 2 digits
+	SLOTS = 4608,		// 1 ns .. 2^42 ns in HdrHistogram's order
+	COMM_LEN = 16,
+	MAX_SYSCALLS = 512,
+	MAX_CPUS = 512,
+	MAX_NAMES = 4096,
+	MAX_HISTOGRAMS = 384,
+	MAX_ACCOUNTS = 8192,
+	NR_NONE = 0xffff,	// not in a system call
+	NR_COMPAT = 0x8000,	// | number: an i386 call, which has its own numbering
+};
+
+// Kinds of rows. The first ones are histograms; row number == kind is the row that
+// takes what found no room.
+enum kind {
+	H_RUNQ_WAIT,
+	H_RUNQ_WAKE,
+	H_RUNQ_LENGTH,
+	H_ONCPU,
+	H_OFFCPU,
+	H_BLOCKED,
+	H_SYSCALL,
+	HISTOGRAM_KINDS,
+	A_THREAD = HISTOGRAM_KINDS,	// a role and thread name: time on CPU and in the run queue
+	A_BLOCKED,			// the same, waiting for a reason in a system call
+	A_ERROR,			// a role, a system call, an errno: failures
+};
+
+enum reason {
+	R_OTHER,
+	R_DISK,
+	R_NETWORK,
+	R_LOCK,
+	R_POLL,
+	R_PIPE,
+	R_CHILD,
+	R_FAULT,
+	R_STOPPED,
+	R_PREEMPTED,
+	REASONS,
+	R_FILE = REASONS,	// only in config.reason_of: ask the file of the first argument
+};
+
+enum loss_reason {
+	LOSS_TASK_STATE,	// no memory for per-task state: the task is not seen
+	LOSS_WAKE,		// a task ran that was never seen to wake: one wait is too long
+	LOSS_CLOCK,		// time ran backwards between two CPUs: the event is not recorded
+	LOSS_CLAMPED,		// a value above the highest slot: recorded as the highest
+	LOSS_RING,		// no room in the ring: a process record is missing
+	LOSS_SERIES,		// no room for a new series: recorded without its labels
+	LOSS_NAMES,		// no room for a new name: recorded as <other>
+	LOSS_REASONS,
+};
+
+struct key {
+	__u32 role;		// name id of the process
+	__u32 thread;		// name id of the thread; 0 in histogram keys
+	__u16 nr;		// system call or CPU number
+	__u16 err;
+	__u8 kind;
+	__u8 reason;
+	__u16 unused;
+} __attribute__((aligned(8)));	// compared as two words
+_Static_assert(sizeof(struct key) == 16, "wire format changed: raise WIRE_VERSION");
+
+struct head {			// of one histogram, beside its slots
+	__u64 count;
+	__u64 total;		// sum of the values
+	__u64 low;
+	__u64 high;
+	__u64 groups;		// bit g: a slot in [128 g, 128 g + 128) was touched
+	__u64 unused[3];
+};
+_Static_assert(sizeof(struct head) == 64, "wire format changed: raise WIRE_VERSION");
+
+struct slots {
+	__u64 count[SLOTS];	// 9 pages: mapped row by row, as rows come into use
+};
+
+struct account {
+	__u64 ns;		// A_THREAD: on CPU; A_BLOCKED: waited
+	__u64 count;		// slices; waits; errors
+	__u64 queued_ns;	// A_THREAD: runnable, not running
+	__u64 queued;
+	__u64 involuntary;
+	__u64 migrations;
+	__u64 unused[2];
+};
+_Static_assert(sizeof(struct account) == 64, "wire format changed: raise WIRE_VERSION");
+
+struct cpu {			// what one CPU does, and counts that it alone writes
+	__u64 task;		// the traced task that runs here, 0: none
+	__u64 call_ns;		// its system call began
+	__u64 switches;		// traced tasks that came in: seen == recorded + lost
+	__u64 wakeups;
+	__u64 restarts;
+	__u64 samples;
+	__u64 loss[LOSS_REASONS];
+	__u32 role;
+	__u32 row;		// account of the running thread
+	__u32 oncpu;		// its histogram
+	__u16 call_nr;
+	__u8 resuming;		// its call was interrupted and may go on
+	__u8 unused;
+	__u64 spare[1];
+};
+_Static_assert(sizeof(struct cpu) == 128, "wire format changed: raise WIRE_VERSION");
+
+struct shared {			// one, written by all
+	__u32 histograms;	// rows in use
+	__u32 accounts;
+	__u32 names;
+	__u32 epoch;		// rises when a process takes another name
+	__u32 iterate;		// what the next run of the iterator does
+	__s32 threads;		// traced now
+	__u64 unused[5];
+};
+_Static_assert(sizeof(struct shared) == 64, "wire format changed: raise WIRE_VERSION");
+
+enum { ITERATE_MARK, ITERATE_REPORT };
+
+enum life { LIFE_FORK = 1, LIFE_READY, LIFE_EXIT };
+enum { LIFE_OOM = 1 };
+
+struct life_record {
+	__u64 at_ns;
+	__u64 start_ns;
+	__u64 first_run_ns;
+	__u64 exec_ns;
+	__u64 ready_ns;
+	__u32 tgid;
+	__u32 ppid;
+	__u32 exit_code;	// as wait(2) tells it
+	__u8 what;
+	__u8 flags;
+	__u8 found;		// existed at the attach
+	__u8 unused;
+	char comm[COMM_LEN];
+};
+_Static_assert(sizeof(struct life_record) == 72, "wire format changed: raise WIRE_VERSION");
+
+enum { TASK_IS_RUNNING, TASK_IS_RUNNABLE, TASK_IS_BLOCKED };
+
+struct task_record {		// one traced task, from the iterator
+	__u64 since_ns;		// in this state
+	__u64 start_ns;
+	__u32 pid;
+	__u32 tgid;
+	__u32 ppid;
+	__u32 role;
+	__u32 thread;
+	__u16 nr;
+	__u8 state;
+	__u8 reason;
+	char comm[COMM_LEN];	// of the process
+};
+_Static_assert(sizeof(struct task_record) == 56, "wire format changed: raise WIRE_VERSION");
+
+enum target_mode { TARGET_PIDS, TARGET_COMM, TARGET_CGROUP, TARGET_ALL };
+
+struct config {			// constants of one session
+	__u64 cgroup_id;
+	__u32 self_tgid;	// never traced
+	__u32 shards;		// power of two: copies of each row, to keep CPUs apart
+	__u32 cpus;
+	__u8 mode;
+	__u8 children;
+	__u8 latency;
+	__u8 atomic;		// a shard is written by several CPUs
+	char comm[COMM_LEN];
+	__u8 reason_of[MAX_SYSCALLS];
+};
+_Static_assert(sizeof(struct config) == 552, "wire format changed: raise WIRE_VERSION");

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+// Asks:   which system calls fail, and (on demand) how long does each take?
+// Hooks:  tp_btf sys_exit; sys_enter too for latency
+// Gives:  syscall.errors, syscall.calls, syscall.restarts; syscall.latency
+// Cost:   every call of every process on the host pays the hook; a traced call that succeeds
+//         adds one counter, a failing one a cached lookup, a timed one two clock reads
+// Needs:  sched.bpf.h attached: it keeps who runs on each CPU
+#pragma once
+#include "sched.bpf.h"
+
+enum { ERESTARTSYS = 512, ERESTART_RESTARTBLOCK = 516, MAX_ERRNO = 4095 };
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, MAX_SYSCALLS);	// x CPUs
+	__type(key, __u32);
+	__type(value, __u64);
+} calls SEC(".maps");
+
+static __always_inline bool is_compat(void)
+{
+	return bpf_get_current_task_btf()->thread_info.status & TS_COMPAT;
+}
+
+SEC("tp_btf/sys_enter")
+int BPF_PROG(on_call, struct pt_regs *regs, long nr)
+{
+	struct cpu *cpu = this_cpu();
+
+	if (!cpu || !cpu->task)
+		return 0;
+	if (cpu->resuming) {
+		cpu->resuming = 0;
+		if (cpu->call_ns && (nr == cpu->call_nr || nr == NR_RESTART_SYSCALL))
+			return 0;	// one call for the user: it goes on
+	}
+	cpu->call_nr = nr;
+	cpu->call_ns = bpf_ktime_get_ns();
+	return 0;
+}
+
+static __noinline int count_error(struct cpu *cpu, __u32 nr, __u32 err)
+{
+	struct key key = { .role = cpu->role, .kind = A_ERROR, .nr = nr, .err = err };
+	struct entry *entry = find(&key);
+	struct account *account = entry ? account_of(entry->row) : NULL;
+
+	if (account)
+		bump(&account->count, 1);
+	return 0;
+}
+
+static __noinline int time_call(struct cpu *cpu, __u32 nr)
+{
+	__u64 latency = since(bpf_ktime_get_ns(), cpu->call_ns);
+	struct key key = { .role = cpu->role, .kind = H_SYSCALL, .nr = nr };
+	struct entry *entry = find(&key);
+
+	cpu->call_ns = 0;
+	if (entry)
+		add_to_histogram(entry->row, latency);
+	return 0;
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(on_return, struct pt_regs *regs, long ret)
+{
+	struct cpu *cpu = this_cpu();
+
+	if (!cpu || !cpu->task)
+		return 0;
+	if (ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK) {
+		cpu->restarts++;	// resumed or turned into EINTR after this hook: no result yet
+		cpu->resuming = 1;
+		return 0;
+	}
+
+	__u32 nr = regs->orig_ax & (MAX_SYSCALLS - 1);
+
+	if (is_compat()) {
+		nr |= NR_COMPAT;
+	} else {
+		__u32 at = bpf_get_smp_processor_id() * MAX_SYSCALLS + nr;
+		__u64 *count = bpf_map_lookup_elem(&calls, &at);
+
+		if (count)
+			(*count)++;
+	}
+	if (config.latency && cpu->call_ns)	// none: a fork's child returns here, or it began before the attach
+		time_call(cpu, nr);
+	if (ret < 0 && ret >= -MAX_ERRNO && nr != NR_RT_SIGRETURN)	// whose "result" is the register it restores
+		count_error(cpu, nr, -ret);
+	return 0;
+}

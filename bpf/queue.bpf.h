@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+// Asks:   how many tasks wait for each CPU?
+// Hooks:  perf_event, cpu-clock, on every CPU
+// Gives:  runq.length{cpu}
+// Cost:   one sample, 99 times a second
+// Needs:  CAP_PERFMON; group scheduling (task -> cfs_rq -> rq)
+#pragma once
+#include "compat.bpf.h"
+#include "series.bpf.h"
+
+SEC("perf_event")
+int on_sample(void *context)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct cfs_rq *fair = task->se.cfs_rq;
+	struct rq *rq = fair ? fair->rq : NULL;
+	struct cpu *cpu = this_cpu();
+
+	if (!rq || !cpu)
+		return 0;
+
+	__u32 runnable = fair_runnable(rq) + BPF_CORE_READ(rq, rt.rt_nr_running) + BPF_CORE_READ(rq, dl.dl_nr_running);
+	struct key key = { .kind = H_RUNQ_LENGTH, .nr = bpf_get_smp_processor_id() };
+	struct entry *entry = find(&key);
+
+	cpu->samples++;
+	if (task->pid && runnable)
+		runnable--;	// the one that runs does not wait
+	if (entry)
+		add_to_histogram(entry->row, runnable);
+	return 0;
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+// Constants of the session, what each CPU does, and what each traced task is doing.
+//
+// A task is traced when it has a task_state: bystanders pay one failed lookup. The state
+// lives in task storage, so it survives exec from any thread and goes with the task.
+#pragma once
+#include "abi/wire.h"
+#include "kernel.bpf.h"
+
+const volatile struct config config = {};
+
+struct task_state {
+	__u64 start_ns;		// of the process: fork
+	__u64 first_run_ns;
+	__u64 exec_ns;
+	__u64 ready_ns;
+	__u64 on_ns;		// came on CPU
+	__u64 off_ns;		// left it
+	__u64 waking_ns;	// somebody began to wake it
+	__u64 runnable_ns;	// it stands in a run queue
+	__u64 call_ns;		// its system call began; kept here while it is off CPU
+	__u64 file;		// last file read or written while it slept, and the reason that was
+	__u32 role;
+	__u32 thread;
+	__u32 epoch;
+	__u32 cpu;		// last one
+	__u16 nr;
+	__u16 call_nr;
+	__u8 reason;
+	__u8 file_reason;
+	__u8 asleep;		// left the CPU to wait: only then does a wake-up mean anything
+	__u8 cut;		// the wait began before the attach: no histogram gets it
+	__u8 found;		// the process existed at the attach
+	__u8 resuming;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct task_state);
+} states SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, MAX_CPUS);
+	__type(key, __u32);
+	__type(value, struct cpu);
+} cpus SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct shared);
+} shared SEC(".maps");
+
+static __always_inline struct cpu *cpu_of(__u32 number)
+{
+	return bpf_map_lookup_elem(&cpus, &number);
+}
+
+static __always_inline struct cpu *this_cpu(void)
+{
+	return cpu_of(bpf_get_smp_processor_id());
+}
+
+static __always_inline struct shared *get_shared(void)
+{
+	__u32 only = 0;
+
+	return bpf_map_lookup_elem(&shared, &only);
+}
+
+static __always_inline void count_loss(enum loss_reason reason)
+{
+	struct cpu *cpu = this_cpu();
+
+	if (cpu)
+		cpu->loss[reason]++;
+}
+
+static __always_inline struct task_state *state_of(struct task_struct *task)
+{
+	return bpf_task_storage_get(&states, task, NULL, 0);
+}
+
+static __always_inline struct task_state *new_state(struct task_struct *task)
+{
+	struct task_state *state = bpf_task_storage_get(&states, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!state)
+		count_loss(LOSS_TASK_STATE);
+	return state;
+}

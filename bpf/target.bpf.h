@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+// Asks:   who belongs to the target, and how do its processes begin and end?
+// Hooks:  tp_btf sched_process_fork, sched_process_exec, sched_process_exit, task_rename,
+//         cgroup_attach_task; iter/task to mark what exists, and to report what is under way
+// Gives:  the marks that every other program filters by; process records
+// Cost:   once per fork, exec, exit; one pass over all tasks at the start and at the end
+// Needs:  task iterator (5.8)
+#pragma once
+#include "sched.bpf.h"
+
+enum { MAX_TARGETS = 4096, MAX_ANCESTORS = 64, MAX_CGROUP_DEPTH = 32 };
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_TARGETS);
+	__type(key, __u32);		// tgid
+	__type(value, __u8);
+} targets SEC(".maps");
+
+static __always_inline void count_threads(int change)
+{
+	struct shared *all = get_shared();
+
+	if (all)
+		__sync_fetch_and_add(&all->threads, change);
+}
+
+static __always_inline bool has_wanted_name(const char *comm)
+{
+	char name[COMM_LEN] = {};
+
+	bpf_probe_read_kernel_str(name, sizeof(name), comm);
+	for (int i = 0; i < COMM_LEN; i++) {
+		if (name[i] != config.comm[i])
+			return false;
+		if (!name[i])
+			break;
+	}
+	return true;
+}
+
+static __noinline int is_in_cgroup(struct cgroup *cgroup)
+{
+	for (int depth = 0; depth < MAX_CGROUP_DEPTH && cgroup; depth++) {
+		if (BPF_CORE_READ(cgroup, kn, id) == config.cgroup_id)
+			return 1;
+		cgroup = (struct cgroup *)BPF_CORE_READ(cgroup, self.parent);	// self is its first member
+	}
+	return 0;
+}
+
+static __noinline int is_target(struct task_struct *task)
+{
+	if (task->flags & PF_KTHREAD || task->tgid == config.self_tgid || task->exit_state)
+		return 0;
+	if (config.mode == TARGET_ALL)
+		return 1;
+	if (config.mode == TARGET_CGROUP)
+		return is_in_cgroup(task->cgroups->dfl_cgrp);
+
+	struct task_struct *process = task->group_leader;
+
+	for (int i = 0; i < MAX_ANCESTORS && process; i++) {
+		__u32 tgid = BPF_CORE_READ(process, tgid);
+
+		if (tgid <= 1 && i)
+			return 0;
+		if (config.mode == TARGET_PIDS && bpf_map_lookup_elem(&targets, &tgid))
+			return 1;
+		if (config.mode == TARGET_COMM && has_wanted_name(process->comm))
+			return 1;
+		if (!config.children)
+			return 0;
+		process = BPF_CORE_READ(process, real_parent, group_leader);
+	}
+	return 0;
+}
+
+// Begin to trace a task that already exists, in whatever it is doing.
+static __noinline int adopt(struct task_struct *task)
+{
+	struct shared *all = get_shared();
+	struct task_state *state;
+
+	if (!all || state_of(task))
+		return 0;
+	state = new_state(task);
+	if (!state)
+		return 0;
+
+	__u64 now = bpf_ktime_get_ns();
+	__u32 waits = task->__state;
+
+	count_threads(1);
+	state->found = 1;
+	state->start_ns = task->group_leader->start_time;
+	state->first_run_ns = 1;
+	state->ready_ns = 1;
+	refresh_names(task, state, all->epoch);
+	state->cut = 1;
+	if (task->on_cpu) {
+		state->on_ns = now;
+	} else if (waits == TASK_RUNNING) {
+		state->reason = R_PREEMPTED;
+		state->off_ns = now;
+		state->runnable_ns = now;
+	} else {
+		explain_wait(task, state, waits);
+		state->off_ns = now;
+		state->asleep = 1;
+	}
+	return 0;
+}
+
+// Tell a CPU that the task it runs is traced now; it would notice only at its next switch.
+static __always_inline void adopt_running(struct task_struct *task, struct task_state *state, __u32 number)
+{
+	struct cpu *cpu = cpu_of(number);
+	struct key key = { .role = state->role, .thread = state->thread, .kind = A_THREAD };
+	struct entry *entry = find(&key);
+
+	if (!cpu || !entry)
+		return;
+	cpu->role = state->role;
+	cpu->row = entry->row;
+	cpu->oncpu = entry->histogram[0];
+	cpu->call_ns = 0;
+	state->cpu = number;
+	cpu->task = (__u64)task;
+	if (!task->on_cpu && cpu->task == (__u64)task)
+		cpu->task = 0;	// it left in this very moment
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
+{
+	struct task_state *from = state_of(parent);
+	bool is_thread = child->pid != child->tgid;
+
+	if (!from || (!is_thread && !config.children))
+		return 0;
+
+	struct task_state *state = new_state(child);
+
+	if (!state)
+		return 0;
+	count_threads(1);
+	state->role = from->role;
+	state->thread = from->thread;
+	state->epoch = from->epoch;
+	if (is_thread) {
+		state->start_ns = from->start_ns;
+		state->first_run_ns = from->first_run_ns;
+		state->exec_ns = from->exec_ns;
+		state->ready_ns = from->ready_ns;
+		state->found = from->found;
+		return 0;
+	}
+	state->thread = state->role;
+	state->start_ns = bpf_ktime_get_ns();
+	emit_life(child, state, LIFE_FORK, state->start_ns);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm *program)
+{
+	struct task_state *state = state_of(task);
+
+	if (!state) {
+		if (config.mode == TARGET_COMM && task->tgid != config.self_tgid && has_wanted_name(task->comm))
+			adopt(task);
+		return 0;
+	}
+	if (!state->found) {
+		if (!state->exec_ns)
+			state->exec_ns = bpf_ktime_get_ns();
+		state->ready_ns = 0;
+	}
+	return 0;
+}
+
+SEC("tp_btf/task_rename")
+int BPF_PROG(on_rename, struct task_struct *task, const char *comm)
+{
+	struct shared *all = get_shared();
+	struct task_state *state = state_of(task);
+
+	if (!state || !all)
+		return 0;
+	state->thread = name_id(comm);
+	if (task->pid != task->tgid)
+		return 0;
+	state->role = state->thread;
+	if (task->signal->nr_threads > 1)
+		state->epoch = __sync_fetch_and_add(&all->epoch, 1) + 1;
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(on_exit, struct task_struct *task)
+{
+	struct task_state *state = state_of(task);
+
+	if (!state)
+		return 0;
+	count_threads(-1);
+	if (task->signal->live.counter)	// an argument says so too, but only from 6.16 on
+		return 0;
+
+	struct task_state *process = state_of(task->group_leader);
+
+	emit_life(task->group_leader, process ? process : state, LIFE_EXIT, bpf_ktime_get_ns());
+	return 0;
+}
+
+SEC("tp_btf/cgroup_attach_task")
+int BPF_PROG(on_cgroup, struct cgroup *cgroup, const char *path, struct task_struct *task, bool threadgroup)
+{
+	if (config.mode == TARGET_CGROUP && task->tgid != config.self_tgid && is_in_cgroup(cgroup))
+		adopt(task);
+	return 0;
+}
+
+static __always_inline void report(struct seq_file *seq, struct task_struct *task, struct task_state *state)
+{
+	struct task_record record = {
+		.start_ns = state->start_ns,
+		.pid = task->pid,
+		.tgid = task->tgid,
+		.ppid = task->real_parent->tgid,
+		.role = state->role,
+		.thread = state->thread,
+		.nr = state->nr,
+		.reason = state->reason,
+	};
+
+	if (!state->off_ns) {
+		record.state = TASK_IS_RUNNING;
+		record.since_ns = state->on_ns;
+	} else if (state->asleep) {
+		record.state = TASK_IS_BLOCKED;
+		record.since_ns = state->off_ns;
+	} else {
+		record.state = TASK_IS_RUNNABLE;
+		record.since_ns = state->runnable_ns;
+	}
+	bpf_probe_read_kernel(record.comm, sizeof(record.comm), task->group_leader->comm);
+	bpf_seq_write(seq, &record, sizeof(record));
+}
+
+SEC("iter/task")
+int on_task(struct bpf_iter__task *context)
+{
+	struct task_struct *task = context->task;
+	struct shared *all = get_shared();
+
+	if (!task || !all)
+		return 0;
+	if (all->iterate == ITERATE_MARK && is_target(task))
+		adopt(task);
+
+	struct task_state *state = state_of(task);
+
+	if (!state)
+		return 0;
+	if (all->iterate == ITERATE_MARK && task->on_cpu && !state->off_ns)
+		adopt_running(task, state, task->thread_info.cpu);
+	report(context->meta->seq, task, state);
+	return 0;
+}

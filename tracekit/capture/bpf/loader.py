@@ -1,0 +1,188 @@
+"""
+Run a packed light skeleton: create its maps and load its programs with bpf(2) alone.
+
+The skeleton is itself a BPF program (type syscall). Its context, struct bpf_loader_ctx and
+the arrays behind it, is that of libbpf's bpf/skel_internal.h: 24 bytes, then 16 a map
+(descriptor, max_entries or 0, address of initial value or 0), then 4 a program.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import mmap
+import os
+import struct
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from tracekit.capture.bpf import syscall
+from tracekit.errors import MachineError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PACKAGE, NAME = "tracekit.capture.bpf", "objects/tracekit.lskel"
+
+_CONTEXT_BYTES, _MAP_BYTES = 24, 16
+_PROG_TYPE_SYSCALL, _F_SLEEPABLE = 31, 1 << 4
+_LOG_BYTES, _LOG_LINES = 1 << 20, 12
+_NO_BTF = "a kernel with CONFIG_DEBUG_INFO_BTF=y (every Debian, Ubuntu and Fedora kernel of recent years)"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Descriptors of the maps and programs of one loaded object, by name."""
+
+    maps: dict[str, int]
+    programs: dict[str, int]
+
+    def close(self) -> None:
+        """Close all; the kernel frees what nothing else holds."""
+        for descriptor in (*self.maps.values(), *self.programs.values()):
+            os.close(descriptor)
+
+
+def load(constants: bytes, entries: Mapping[str, int], wire_version: int) -> Loaded:
+    """
+    Load the package's BPF object.
+
+    Args:
+        constants: bytes of its read-only data: struct config.
+        entries: max_entries of maps whose size is known only now.
+        wire_version: what the caller understands.
+
+    Raises:
+        MachineError: not built, not allowed, or refused by this kernel, with the reason.
+    """
+    facts, data, insns = _read()
+    if facts["wire"] != wire_version:
+        fact = f"built for wire version {facts['wire']}, this tracekit speaks {wire_version}"
+        raise MachineError(f"cannot load BPF programs: {fact}", "install tracekit again")
+    try:
+        descriptors = _run(facts, data, insns, constants, entries, 0)
+    except OSError as error:
+        raise _explain(error, facts, data, insns, constants, entries) from error
+    return descriptors
+
+
+def _read() -> tuple[dict[str, list[str]], bytes, bytes]:
+    try:
+        packed = resources.files(PACKAGE).joinpath(NAME).read_bytes()
+    except FileNotFoundError as error:
+        fact = "this installation has no BPF programs (no clang when it was built)"
+        hint = "apt install clang-19 libbpf-dev bpftool, then install tracekit again"
+        raise MachineError(f"cannot trace: {fact}", hint) from error
+    head, _, blobs = packed.partition(b"\n")
+    facts = json.loads(head)
+    return facts, blobs[: facts["data"]], blobs[facts["data"] :]
+
+
+def _run(
+    facts: dict[str, list[str]],
+    data: bytes,
+    insns: bytes,
+    constants: bytes,
+    entries: Mapping[str, int],
+    log: int,
+) -> Loaded:
+    maps, programs = facts["maps"], facts["programs"]
+    rodata = ctypes.create_string_buffer(constants, mmap.PAGESIZE)
+    context = bytearray(_CONTEXT_BYTES + _MAP_BYTES * len(maps) + 4 * len(programs))
+    log_head = (1, _LOG_BYTES, log) if log else (0, 0, 0)
+    struct.pack_into("=4IQ", context, 0, len(context), 0, *log_head)
+    for number, name in enumerate(maps):
+        initial = syscall.address(rodata) if name == "rodata" else 0
+        struct.pack_into("=iIQ", context, _CONTEXT_BYTES + _MAP_BYTES * number, 0, entries.get(name, 0), initial)
+    held = (ctypes.c_char * len(context)).from_buffer(context)
+    blob = syscall.map_create(syscall.ARRAY, 4, len(data), 1)
+    try:
+        syscall.map_update(blob, bytes(4), data)
+        program = _load_skeleton(insns, blob)
+        try:
+            # prog_fd, retval, data sizes and pointers, repeat, duration, ctx sizes, ctx_in
+            attr = bytearray(struct.pack("=4I2Q4IQ", program, 0, 0, 0, 0, 0, 0, 0, len(context), 0, syscall.address(held)))
+            syscall.bpf(syscall.PROG_RUN, attr)
+        finally:
+            os.close(program)
+    finally:
+        os.close(blob)
+    (result,) = struct.unpack_from("=i", attr, 4)
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+    at = _CONTEXT_BYTES + _MAP_BYTES * len(maps)
+    return Loaded(
+        {name: struct.unpack_from("=i", context, _CONTEXT_BYTES + _MAP_BYTES * i)[0] for i, name in enumerate(maps)},
+        {name: struct.unpack_from("=i", context, at + 4 * i)[0] for i, name in enumerate(programs)},
+    )
+
+
+def _load_skeleton(insns: bytes, blob: int) -> int:
+    code = ctypes.create_string_buffer(insns, len(insns))
+    licence = ctypes.create_string_buffer(b"Dual BSD/GPL")
+    descriptors = (ctypes.c_int * 1)(blob)
+    attr = bytearray(128)
+    head = (_PROG_TYPE_SYSCALL, len(insns) // 8, syscall.address(code), syscall.address(licence))
+    struct.pack_into("=2I2Q", attr, 0, *head)
+    struct.pack_into("=I16s", attr, 44, _F_SLEEPABLE, b"tracekit_load")
+    struct.pack_into("=Q", attr, 120, ctypes.addressof(descriptors))
+    return syscall.bpf(syscall.PROG_LOAD, attr)
+
+
+def _explain(
+    error: OSError,
+    facts: dict[str, list[str]],
+    data: bytes,
+    insns: bytes,
+    constants: bytes,
+    entries: Mapping[str, int],
+) -> MachineError:
+    """Say why the kernel refused: privileges and features first, else the end of the verifier's log."""
+    if error.errno in (errno.EPERM, errno.EACCES) and not _may_load():
+        return MachineError(
+            "cannot load BPF programs: not allowed (needs root, or CAP_BPF and CAP_PERFMON)",
+            "sudo with the full path of tracekit; tracekit doctor says more",
+        )
+    if not os.path.exists("/sys/kernel/btf/vmlinux"):  # noqa: PTH110 - pathlib costs 10 ms of start-up
+        return MachineError("cannot load BPF programs: this kernel has no BTF", _NO_BTF)
+    missing = _no_task_storage()
+    if missing:
+        return missing
+    log = ctypes.create_string_buffer(_LOG_BYTES)
+    try:
+        _run(facts, data, insns, constants, entries, syscall.address(log)).close()
+    except OSError:
+        lines = log.value.decode("utf-8", "replace").strip().splitlines()[-_LOG_LINES:]
+        detail = "; the verifier's last words:\n    " + "\n    ".join(lines) if lines else ""
+        return MachineError(
+            f"cannot load BPF programs: the kernel refused them ({error.strerror}){detail}",
+            "tracekit doctor, and send its output with this message",
+        )
+    return MachineError(f"cannot load BPF programs: {error.strerror}", "run it again")
+
+
+def _may_load() -> bool:
+    """True if a BPF map can be made at all: a refusal then has another cause than privileges."""
+    try:
+        os.close(syscall.map_create(syscall.ARRAY, 4, 4, 1, flags=0))
+    except OSError:
+        return False
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123 - as above
+        effective = next((int(line.split()[1], 16) for line in file if line.startswith("CapEff")), 0)
+    sys_admin, perfmon, bpf = (effective >> bit & 1 for bit in (21, 38, 39))
+    return bool(sys_admin or (perfmon and bpf))
+
+
+def _no_task_storage() -> MachineError | None:
+    """An answer if this kernel is older than 5.11: a map of task storage is refused for its type alone."""
+    try:
+        os.close(syscall.map_create(syscall.TASK_STORAGE, 4, 8, 0, flags=1))
+    except OSError as error:
+        release = os.uname().release
+        known = os.path.exists("/sys/kernel/btf/vmlinux")  # noqa: PTH110
+        if error.errno == errno.EINVAL and known and tuple(map(int, release.split(".")[:2])) < (5, 11):
+            fact = f"this kernel ({release}) lacks BPF task storage, which came with 5.11"
+            return MachineError(f"cannot load BPF programs: {fact}", "a newer kernel: Debian 12's 6.1 or later")
+    return None

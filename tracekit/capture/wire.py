@@ -1,0 +1,58 @@
+"""
+What crosses from the kernel: bpf/abi/wire.h, as struct formats.
+
+tests/kernel/test_abi.py compares every format and constant with the BTF of the built object.
+"""
+
+from __future__ import annotations
+
+import struct
+
+WIRE_VERSION = 1
+STEP_BITS = 7
+GROUP = 1 << STEP_BITS
+"""Slots of one power of two; `head.groups` says which groups were touched."""
+SLOTS = 4608
+COMM_LEN = 16
+MAX_SYSCALLS = 512
+MAX_CPUS = 512
+MAX_NAMES = 4096
+MAX_HISTOGRAMS = 384
+MAX_ACCOUNTS = 8192
+NR_NONE = 0xFFFF
+NR_COMPAT = 0x8000
+
+H_RUNQ_WAIT, H_RUNQ_WAKE, H_RUNQ_LENGTH, H_ONCPU, H_OFFCPU, H_BLOCKED, H_SYSCALL = range(7)
+HISTOGRAM_KINDS = 7
+A_THREAD, A_BLOCKED, A_ERROR = range(7, 10)
+
+REASONS = ("other", "disk", "network", "lock", "poll", "pipe", "child", "fault", "stopped", "preempted")
+"""Words of enum reason, by value."""
+R_OTHER, R_DISK, R_NETWORK, R_LOCK, R_POLL, R_PIPE, R_CHILD, R_FAULT, R_STOPPED, R_PREEMPTED, R_FILE = range(11)
+
+LOSSES = ("task_state", "wake", "clock", "clamped", "ring", "series", "names")
+"""Words of enum loss_reason, by value."""
+
+TASK_STATES = ("running", "runnable", "blocked")
+ITERATE_MARK, ITERATE_REPORT = 0, 1
+LIFE_FORK, LIFE_READY, LIFE_EXIT = 1, 2, 3
+LIFE_OOM = 1
+TARGET_PIDS, TARGET_COMM, TARGET_CGROUP, TARGET_ALL = range(4)
+
+KEY = struct.Struct("=IIHHBBH")
+"""role, thread, nr, err, kind, reason, unused."""
+HEAD = struct.Struct("=5Q24x")
+"""count, total, low, high, groups."""
+SLOTS_BYTES = 8 * SLOTS
+ACCOUNT = struct.Struct("=6Q16x")
+"""ns, count, queued_ns, queued, involuntary, migrations."""
+CPU = struct.Struct(f"=6Q{len(LOSSES)}Q3IHBB8x")
+"""task, call_ns, switches, wakeups, restarts, samples, loss[7], role, row, oncpu, call_nr, resuming, unused."""
+SHARED = struct.Struct("=5Ii40x")
+"""histograms, accounts, names, epoch, iterate, threads."""
+LIFE = struct.Struct("=5Q3I4B16s")
+"""at, start, first_run, exec, ready (ns), tgid, ppid, exit_code, what, flags, found, unused, comm."""
+TASK = struct.Struct("=2Q5IHBB16s")
+"""since, start (ns), pid, tgid, ppid, role, thread, nr, state, reason, comm."""
+CONFIG = struct.Struct("=QIIIBBBB16s512s")
+"""cgroup_id, self_tgid, shards, cpus, mode, children, latency, atomic, comm, reason_of."""
