@@ -33,7 +33,16 @@ def test_values_above_the_highest_are_clamped() -> None:
 
 @pytest.mark.parametrize(
     ("q", "total", "rank"),
-    [(0.5, 1, 1), (0.25, 5, 2), (0.07, 100, 7), (0.9, 7, 7), (0.99, 100, 99), (0.99, 101, 100), (1.0, 7, 7), (1e-9, 7, 1)],
+    [
+        (0.5, 1, 1),
+        (0.25, 5, 2),
+        (0.07, 100, 7),
+        (0.9, 7, 7),
+        (0.99, 100, 99),
+        (0.99, 101, 100),
+        (1.0, 7, 7),
+        (1e-9, 7, 1),
+    ],
 )
 def test_ranks_follow_java(q: float, total: int, rank: int) -> None:
     """HdrHistogram's rule; the Python package takes rank 1 for the p25 of five and 6 for the p90 of seven."""

@@ -111,7 +111,8 @@ def test_counts_are_exact_below_a_million(count: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "text"), [(0, "0 %"), (1e-9, "<0.01 %"), (0.0012, "0.12 %"), (0.123, "12.3 %"), (1, "100 %"), (4.2, "420 %")]
+    ("share", "text"),
+    [(0, "0 %"), (1e-9, "<0.01 %"), (0.0012, "0.12 %"), (0.123, "12.3 %"), (1, "100 %"), (4.2, "420 %")],
 )
 def test_a_small_share_is_never_written_as_none(share: float, text: str) -> None:
     """Zero and nearly zero are different answers."""
