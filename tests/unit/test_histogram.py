@@ -85,16 +85,6 @@ def test_the_share_above_a_limit_agrees_with_the_quantile() -> None:
     assert values.share_above(5 * HIGHEST) == 0
 
 
-def test_ranks_of_huge_counts_are_exact() -> None:
-    """2^60 events in one slot and one in the next: a float64 rank would fall between them."""
-    counts = np.zeros(SLOTS, dtype=np.uint64)
-    counts[5] = 2**60 + 1
-    counts[6] = 2**60 + 1
-
-    assert histogram.quantile(counts, 0.5) == UPPER_EDGE[5]
-    assert histogram.quantile(counts, 1.0) == UPPER_EDGE[6]
-
-
 def test_nothing_merged_is_nothing() -> None:
     """The smallest value of no events does not become 0."""
     some = of_values(np.array([7, 9], dtype=np.uint64))
