@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import psutil
@@ -11,11 +12,11 @@ from tracekit.capture.resources.increase import Increases
 from tracekit.records import Series, labels_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from tracekit.capture.resources.increase import Sample
 
+_Source = Callable[[], "list[Sample]"]
 _STEAL = Series("host.steal", (), "gauge", "share")
 _USED = Series("host.memory.used", (), "gauge", "bytes")
 _AVAILABLE = Series("host.memory.available", (), "gauge", "bytes")
@@ -38,27 +39,28 @@ class HostUse:
         self._missing = missing
         self._ticks: dict[str, list[int]] = {}
         self._increases = Increases()
-        self._sources: dict[str, Callable[[], list[Sample]]] = {
+        self._sources: dict[str, _Source] = {
             "host.cpu, host.steal": self._cpus,
             "host.memory": self._memory,
             "host.swap": self._swap,
         }
-        self._counters: dict[str, Callable[[], list[Sample]]] = {"host.disk": self._disks, "host.net": self._cards}
+        self._counters: dict[str, _Source] = {"host.disk": self._disks, "host.net": self._cards}
 
     def sample(self) -> list[Sample]:
         """Return all `host.*` series that the machine has a file for."""
         gauges = self._read(self._sources)
         return [*gauges, *self._increases.since(self._read(self._counters))]
 
-    def _read(self, sources: dict[str, Callable[[], list[Sample]]]) -> list[Sample]:
-        samples: list[Sample] = []
-        for name, source in list(sources.items()):
-            try:
-                samples += source()
-            except OSError as error:
-                del sources[name]
-                self._missing.failed(name, error)
-        return samples
+    def _read(self, sources: dict[str, _Source]) -> list[Sample]:
+        return [sample for name in list(sources) for sample in self._try(name, sources)]
+
+    def _try(self, name: str, sources: dict[str, _Source]) -> list[Sample]:
+        try:
+            return sources[name]()
+        except OSError as error:
+            del sources[name]
+            self._missing.failed(name, error)
+            return []
 
     def _cpus(self) -> list[Sample]:
         lines = read(f"{self._root}/proc/stat").decode().splitlines()

@@ -124,11 +124,11 @@ def _chain(root: Path, cgroup: str, mounts: dict[str, _Mount]) -> list[_Group]:
     """Return the group named in *cgroup* (/proc/PID/cgroup) and those above it, lowest first."""
     paths = {}
     for line in cgroup.splitlines():
-        _id, controllers, path = line.split(":", 2)
+        _id, controllers, name = line.split(":", 2)
         if "cpu" in controllers.split(","):
-            paths["cpu"] = path
+            paths["cpu"] = name
         elif not controllers:
-            paths["unified"] = path
+            paths["unified"] = name
     kind = "cpu" if "cpu" in paths and "cpu" in mounts else "unified"
     if kind not in paths or kind not in mounts:
         return []

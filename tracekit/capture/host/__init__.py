@@ -1,0 +1,1 @@
+"""The machine: facts that go into a recording, and what it lacks."""
