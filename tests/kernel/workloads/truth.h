@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+// What a workload knows of itself: the second source its recording is compared with.
+//
+// Every workload takes the file for its truth as the first argument and writes one JSON
+// object there before it ends, so that nothing depends on what becomes of its output.
+#pragma once
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static FILE *truth_file;
+static const char *truth_comma = "";
+
+__attribute__((noreturn, format(printf, 1, 2))) static inline void die(const char *format, ...)
+{
+	va_list list;
+
+	va_start(list, format);
+	vfprintf(stderr, format, list);
+	va_end(list);
+	fprintf(stderr, ": %s\n", strerror(errno));
+	exit(99);
+}
+
+static inline void begin(char **argv)
+{
+	truth_file = fopen(argv[1], "we");
+	if (!truth_file)
+		die("cannot write %s", argv[1]);
+	fputs("{", truth_file);
+}
+
+static inline void say(const char *key, long long value)
+{
+	fprintf(truth_file, "%s\"%s\": %lld", truth_comma, key, value);
+	truth_comma = ",\n ";
+}
+
+static inline void say_list(const char *key, const long long *values, int count)
+{
+	fprintf(truth_file, "%s\"%s\": [", truth_comma, key);
+	for (int i = 0; i < count; i++)
+		fprintf(truth_file, "%s%lld", i ? ", " : "", values[i]);
+	fputs("]", truth_file);
+	truth_comma = ",\n ";
+}
+
+static inline long long on_clock(clockid_t clock)
+{
+	struct timespec at;
+
+	clock_gettime(clock, &at);
+	return at.tv_sec * 1000000000LL + at.tv_nsec;
+}
+
+static inline long long now_ns(void)
+{
+	return on_clock(CLOCK_MONOTONIC);
+}
+
+static inline void nap_ms(int ms)
+{
+	struct timespec left = { ms / 1000, ms % 1000 * 1000000L };
+
+	while (nanosleep(&left, &left) && errno == EINTR)
+		;
+}
+
+static inline void burn_until(long long end_ns)
+{
+	while (now_ns() < end_ns)
+		;
+}
+
+static inline void pin(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set))
+		die("cannot run on CPU %d", cpu);
+}
+
+// /proc/self/task/TID/schedstat: ns on a CPU, ns runnable but waiting for one, times it got one.
+static inline void schedstat(int tid, long long *ran_ns, long long *waited_ns, long long *slices)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/schedstat", tid);
+	FILE *file = fopen(path, "re");
+
+	if (!file || fscanf(file, "%lld %lld %lld", ran_ns, waited_ns, slices) != 3)
+		die("cannot read %s", path);
+	fclose(file);
+}
+
+static inline char state_of(int tid)
+{
+	char path[64], line[512] = "";
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", tid);
+	FILE *file = fopen(path, "re");
+
+	if (!file)
+		return 0;
+	if (!fgets(line, sizeof(line), file))
+		line[0] = 0;
+	fclose(file);
+	char *end = strrchr(line, ')');
+	return end ? end[2] : 0;
+}
+
+// Waits until the kernel says that thread *tid* sleeps, so that what follows has to wake it.
+static inline void until_asleep(int tid)
+{
+	for (char state = 0; state != 'S' && state != 'D'; state = state_of(tid))
+		usleep(200);
+}
+
+// The truth every workload can tell of its whole process, children not included.
+static inline void say_self(void)
+{
+	struct rusage use;
+	long long ran, waited, slices;
+
+	schedstat(getpid(), &ran, &waited, &slices);
+	getrusage(RUSAGE_SELF, &use);
+	say("pid", getpid());
+	say("cpu_ns", on_clock(CLOCK_PROCESS_CPUTIME_ID));
+	say("voluntary", use.ru_nvcsw);
+	say("involuntary", use.ru_nivcsw);
+	say("leader_runq_ns", waited);
+	say("leader_slices", slices);
+	say("end_ns", now_ns());
+}
+
+static inline void finish(void)
+{
+	fputs("}\n", truth_file);
+	if (fclose(truth_file))
+		die("cannot write the truth");
+}
