@@ -1,0 +1,76 @@
+"""Small recordings for tests of readers: series given by metric, labels and values, in one interval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tests.sample import HOST, SECOND, START_NS, TARGET
+from tracekit.histogram import of_values
+from tracekit.recording.writer import Writer
+from tracekit.records import (
+    Clocks,
+    HistogramDelta,
+    Host,
+    InFlight,
+    Interval,
+    Loss,
+    Process,
+    Series,
+    Target,
+    Tick,
+    labels_of,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass
+class Content:
+    """What a recording of one interval of 10 s holds."""
+
+    histograms: list[tuple[str, dict[str, str], list[int]]] = field(default_factory=list)
+    counters: list[tuple[str, dict[str, str], float]] = field(default_factory=list)
+    gauges: list[tuple[str, dict[str, str], float]] = field(default_factory=list)
+    stacks: dict[tuple[str, ...], int] = field(default_factory=dict)
+    processes: list[Process] = field(default_factory=list)
+    losses: list[Loss] = field(default_factory=list)
+    in_flight: list[InFlight] = field(default_factory=list)
+    host: Host = HOST
+    target: Target = TARGET
+    unit: str = "ns"
+    finish: bool = True
+    intervals: int = 1
+
+
+def write(path: Path, content: Content) -> Path:
+    """Write *content* to *path* and return it."""
+    with Writer(path, content.host, content.target, Clocks(START_NS, 0, START_NS), {}) as writer:
+        for number in range(content.intervals):
+            interval = Interval(START_NS + number * 10 * SECOND, START_NS + (number + 1) * 10 * SECOND)
+            writer.append(_tick(writer, interval, content))
+        if content.finish:
+            writer.finish(content.in_flight, {"reason": "duration"})
+    return path
+
+
+def _tick(writer: Writer, interval: Interval, content: Content) -> Tick:
+    values = [("counter", row) for row in content.counters] + [("gauge", row) for row in content.gauges]
+    return Tick(
+        interval,
+        histograms=[_delta(writer, content.unit, *row) for row in content.histograms],
+        values=[(writer.series(Series(m, labels_of(lb), kind, "count")), v) for kind, (m, lb, v) in values],
+        stacks=[(writer.stack(frames), weight, 1) for frames, weight in content.stacks.items()],
+        processes=content.processes,
+        losses=content.losses,
+    )
+
+
+def _delta(writer: Writer, unit: str, metric: str, labels: dict[str, str], values: list[int]) -> HistogramDelta:
+    part = of_values(np.array(values, dtype=np.uint64))
+    slots = np.flatnonzero(part.counts)
+    series = writer.series(Series(metric, labels_of(labels), "histogram", unit))
+    return HistogramDelta(series, slots.tolist(), part.counts[slots].tolist(), part.total, part.low, part.high)
