@@ -97,6 +97,6 @@ def _run(command: list[str]) -> str:
 
 if __name__ == "__main__":
     try:
-        print(build(*map(Path, sys.argv[1:2])))
+        sys.stdout.write(f"{build(*map(Path, sys.argv[1:2]))}\n")
     except (ToolMissingError, subprocess.CalledProcessError) as error:
         sys.exit(str(error))

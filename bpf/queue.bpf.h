@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-// Asks:   how many tasks wait for each CPU?
+// Asks:   how many tasks wait for each CPU? And how far is a slice that has not ended yet?
 // Hooks:  perf_event, cpu-clock, on every CPU
-// Gives:  runq.length{cpu}
+// Gives:  runq.length{cpu}; accounts that are current to 10 ms
 // Cost:   one sample, 99 times a second
 // Needs:  CAP_PERFMON; group scheduling (task -> cfs_rq -> rq)
 #pragma once
 #include "compat.bpf.h"
-#include "series.bpf.h"
+#include "sched.bpf.h"
 
 SEC("perf_event")
 int on_sample(void *context)
@@ -28,5 +28,7 @@ int on_sample(void *context)
 		runnable--;	// the one that runs does not wait
 	if (entry)
 		add_to_histogram(entry->row, runnable);
+	if (cpu->task == (__u64)task)
+		settle_slice(cpu, bpf_ktime_get_ns());
 	return 0;
 }

@@ -51,20 +51,29 @@ int BPF_PROG(on_wakeup_new, struct task_struct *task)
 	return 0;
 }
 
+// Settle the time on CPU of the task that runs here, up to now.
+static __always_inline struct account *settle_slice(struct cpu *cpu, __u64 now)
+{
+	struct account *account = account_of(cpu->row);
+
+	if (account)
+		bump(&account->ns, since(now, cpu->since_ns));
+	cpu->since_ns = now;
+	return account;
+}
+
 // The slice of *task* ends: settle its time on CPU, and remember why it leaves.
 static __always_inline void leave(struct cpu *cpu, struct task_struct *task, struct task_state *state, __u64 now,
 				  bool runnable, __u32 waits)
 {
-	__u64 slice = since(now, state->on_ns);
-	struct account *account = account_of(cpu->row);
+	struct account *account = settle_slice(cpu, now);
 
 	if (account) {
-		bump(&account->ns, slice);
 		bump(&account->count, 1);
 		if (runnable)
 			bump(&account->involuntary, 1);
 	}
-	add_to_histogram(cpu->oncpu, slice);
+	add_to_histogram(cpu->oncpu, since(now, state->on_ns));
 	state->call_ns = cpu->call_ns;
 	state->call_nr = cpu->call_nr;
 	state->resuming = cpu->resuming;
@@ -132,6 +141,7 @@ static __always_inline void enter(struct cpu *cpu, struct task_struct *task, str
 	if (!entry || !account)
 		return;
 	cpu->task = (__u64)task;
+	cpu->since_ns = now;
 	cpu->role = state->role;
 	cpu->row = entry->row;
 	cpu->oncpu = entry->histogram[0];

@@ -113,14 +113,16 @@ static __noinline int adopt(struct task_struct *task)
 }
 
 // Tell a CPU that the task it runs is traced now; it would notice only at its next switch.
-static __always_inline void adopt_running(struct task_struct *task, struct task_state *state, __u32 number)
+static __always_inline void adopt_running(struct shared *all, struct task_struct *task, struct task_state *state)
 {
+	__u32 number = task->thread_info.cpu;
 	struct cpu *cpu = cpu_of(number);
 	struct key key = { .role = state->role, .thread = state->thread, .kind = A_THREAD };
 	struct entry *entry = find(&key);
 
-	if (!cpu || !entry)
+	if (!cpu || !entry || cpu->task)
 		return;
+	cpu->since_ns = state->on_ns;
 	cpu->role = state->role;
 	cpu->row = entry->row;
 	cpu->oncpu = entry->histogram[0];
@@ -129,6 +131,8 @@ static __always_inline void adopt_running(struct task_struct *task, struct task_
 	cpu->task = (__u64)task;
 	if (!task->on_cpu && cpu->task == (__u64)task)
 		cpu->task = 0;	// it left in this very moment
+	else
+		__sync_fetch_and_add(&all->adopted, 1);
 }
 
 SEC("tp_btf/sched_process_fork")
@@ -236,8 +240,10 @@ static __always_inline void report(struct seq_file *seq, struct task_struct *tas
 	};
 
 	if (!state->off_ns) {
+		struct cpu *cpu = cpu_of(state->cpu);
+
 		record.state = TASK_IS_RUNNING;
-		record.since_ns = state->on_ns;
+		record.since_ns = cpu && cpu->task == (__u64)task ? cpu->since_ns : state->on_ns;
 	} else if (state->asleep) {
 		record.state = TASK_IS_BLOCKED;
 		record.since_ns = state->off_ns;
@@ -265,7 +271,7 @@ int on_task(struct bpf_iter__task *context)
 	if (!state)
 		return 0;
 	if (all->iterate == ITERATE_MARK && task->on_cpu && !state->off_ns)
-		adopt_running(task, state, task->thread_info.cpu);
+		adopt_running(all, task, state);
 	report(context->meta->seq, task, state);
 	return 0;
 }

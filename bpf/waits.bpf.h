@@ -54,6 +54,8 @@ static __always_inline void explain_wait(struct task_struct *task, struct task_s
 		reason = R_STOPPED;
 	else if (task->in_iowait)
 		reason = R_DISK;
+	else if (reason == R_DISK && waits & TASK_INTERRUPTIBLE)
+		reason = R_OTHER;	// the other end of a FIFO: disks are not waited for interruptibly
 	else if (reason == R_FILE)
 		reason = waits & TASK_INTERRUPTIBLE ? file_reason(task, state, regs->di) : R_DISK;
 	state->reason = reason;

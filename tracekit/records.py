@@ -101,7 +101,7 @@ class Process:
         tgid: process id; ppid: its parent's.
         start_ns: fork; with tgid it is the identity, as ids are reused.
         first_run_ns: first time on a CPU.
-        exec_ns: the last exec; ready_ns: first blocking wait after fork or exec.
+        exec_ns: the first exec; ready_ns: first blocking wait after the last exec, or the fork.
         exit_ns: when the last thread had gone.
         exit_code: 0..255; signal: number that killed it, 0: none.
         seen: `spawned` (forked while traced) or `found` (existed at the attach).

@@ -56,7 +56,7 @@ enum reason {
 enum loss_reason {
 	LOSS_TASK_STATE,	// no memory for per-task state: the task is not seen
 	LOSS_WAKE,		// a task ran that was never seen to wake: one wait is too long
-	LOSS_CLOCK,		// time ran backwards between two CPUs: the event is not recorded
+	LOSS_CLOCK,		// time ran backwards between two CPUs: recorded as 0 ns
 	LOSS_CLAMPED,		// a value above the highest slot: recorded as the highest
 	LOSS_RING,		// no room in the ring: a process record is missing
 	LOSS_SERIES,		// no room for a new series: recorded without its labels
@@ -102,9 +102,9 @@ _Static_assert(sizeof(struct account) == 64, "wire format changed: raise WIRE_VE
 
 struct cpu {			// what one CPU does, and counts that it alone writes
 	__u64 task;		// the traced task that runs here, 0: none
+	__u64 since_ns;		// its time on CPU is settled up to here
 	__u64 call_ns;		// its system call began
 	__u64 switches;		// traced tasks that came in: seen == recorded + lost
-	__u64 wakeups;
 	__u64 restarts;
 	__u64 samples;
 	__u64 loss[LOSS_REASONS];
@@ -125,7 +125,9 @@ struct shared {			// one, written by all
 	__u32 epoch;		// rises when a process takes another name
 	__u32 iterate;		// what the next run of the iterator does
 	__s32 threads;		// traced now
-	__u64 unused[5];
+	__u32 adopted;		// tasks that were on a CPU when the trace began
+	__u32 unused;
+	__u64 spare[4];
 };
 _Static_assert(sizeof(struct shared) == 64, "wire format changed: raise WIRE_VERSION");
 

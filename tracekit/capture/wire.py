@@ -47,9 +47,10 @@ SLOTS_BYTES = 8 * SLOTS
 ACCOUNT = struct.Struct("=6Q16x")
 """ns, count, queued_ns, queued, involuntary, migrations."""
 CPU = struct.Struct(f"=6Q{len(LOSSES)}Q3IHBB8x")
-"""task, call_ns, switches, wakeups, restarts, samples, loss[7], role, row, oncpu, call_nr, resuming, unused."""
-SHARED = struct.Struct("=5Ii40x")
-"""histograms, accounts, names, epoch, iterate, threads."""
+"""task, since_ns, call_ns, switches, restarts, samples, loss[7], role, row, oncpu, call_nr, resuming, unused."""
+SHARED = struct.Struct("=5IiI36x")
+"""histograms, accounts, names, epoch, iterate, threads, adopted."""
+RING_BYTES = 1 << 20
 LIFE = struct.Struct("=5Q3I4B16s")
 """at, start, first_run, exec, ready (ns), tgid, ppid, exit_code, what, flags, found, unused, comm."""
 TASK = struct.Struct("=2Q5IHBB16s")

@@ -15,8 +15,8 @@ import mmap
 import os
 import struct
 from dataclasses import dataclass
-from importlib import resources
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tracekit.capture.bpf import syscall
 from tracekit.errors import MachineError
@@ -24,11 +24,12 @@ from tracekit.errors import MachineError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PACKAGE, NAME = "tracekit.capture.bpf", "objects/tracekit.lskel"
+OBJECT = Path(__file__).parent / "objects" / "tracekit.lskel"
 
 _CONTEXT_BYTES, _MAP_BYTES = 24, 16
 _PROG_TYPE_SYSCALL, _F_SLEEPABLE = 31, 1 << 4
 _LOG_BYTES, _LOG_LINES = 1 << 20, 12
+_BTF = Path("/sys/kernel/btf/vmlinux")
 _NO_BTF = "a kernel with CONFIG_DEBUG_INFO_BTF=y (every Debian, Ubuntu and Fedora kernel of recent years)"
 
 
@@ -68,9 +69,9 @@ def load(constants: bytes, entries: Mapping[str, int], wire_version: int) -> Loa
     return descriptors
 
 
-def _read() -> tuple[dict[str, list[str]], bytes, bytes]:
+def _read() -> tuple[dict[str, Any], bytes, bytes]:
     try:
-        packed = resources.files(PACKAGE).joinpath(NAME).read_bytes()
+        packed = OBJECT.read_bytes()
     except FileNotFoundError as error:
         fact = "this installation has no BPF programs (no clang when it was built)"
         hint = "apt install clang-19 libbpf-dev bpftool, then install tracekit again"
@@ -81,7 +82,7 @@ def _read() -> tuple[dict[str, list[str]], bytes, bytes]:
 
 
 def _run(
-    facts: dict[str, list[str]],
+    facts: dict[str, Any],
     data: bytes,
     insns: bytes,
     constants: bytes,
@@ -103,7 +104,9 @@ def _run(
         program = _load_skeleton(insns, blob)
         try:
             # prog_fd, retval, data sizes and pointers, repeat, duration, ctx sizes, ctx_in
-            attr = bytearray(struct.pack("=4I2Q4IQ", program, 0, 0, 0, 0, 0, 0, 0, len(context), 0, syscall.address(held)))
+            attr = bytearray(
+                struct.pack("=4I2Q4IQ", program, 0, 0, 0, 0, 0, 0, 0, len(context), 0, syscall.address(held))
+            )
             syscall.bpf(syscall.PROG_RUN, attr)
         finally:
             os.close(program)
@@ -133,7 +136,7 @@ def _load_skeleton(insns: bytes, blob: int) -> int:
 
 def _explain(
     error: OSError,
-    facts: dict[str, list[str]],
+    facts: dict[str, Any],
     data: bytes,
     insns: bytes,
     constants: bytes,
@@ -145,7 +148,7 @@ def _explain(
             "cannot load BPF programs: not allowed (needs root, or CAP_BPF and CAP_PERFMON)",
             "sudo with the full path of tracekit; tracekit doctor says more",
         )
-    if not os.path.exists("/sys/kernel/btf/vmlinux"):  # noqa: PTH110 - pathlib costs 10 ms of start-up
+    if not _BTF.exists():
         return MachineError("cannot load BPF programs: this kernel has no BTF", _NO_BTF)
     missing = _no_task_storage()
     if missing:
@@ -164,24 +167,24 @@ def _explain(
 
 
 def _may_load() -> bool:
-    """True if a BPF map can be made at all: a refusal then has another cause than privileges."""
+    """Tell whether privileges suffice: a refusal then has another cause."""
     try:
         os.close(syscall.map_create(syscall.ARRAY, 4, 4, 1, flags=0))
     except OSError:
         return False
-    with open("/proc/self/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123 - as above
+    with Path("/proc/self/status").open(encoding="ascii", errors="replace") as file:
         effective = next((int(line.split()[1], 16) for line in file if line.startswith("CapEff")), 0)
     sys_admin, perfmon, bpf = (effective >> bit & 1 for bit in (21, 38, 39))
     return bool(sys_admin or (perfmon and bpf))
 
 
 def _no_task_storage() -> MachineError | None:
-    """An answer if this kernel is older than 5.11: a map of task storage is refused for its type alone."""
+    """Return an answer if this kernel is older than 5.11: it refuses the type of map."""
     try:
         os.close(syscall.map_create(syscall.TASK_STORAGE, 4, 8, 0, flags=1))
     except OSError as error:
         release = os.uname().release
-        known = os.path.exists("/sys/kernel/btf/vmlinux")  # noqa: PTH110
+        known = _BTF.exists()
         if error.errno == errno.EINVAL and known and tuple(map(int, release.split(".")[:2])) < (5, 11):
             fact = f"this kernel ({release}) lacks BPF task storage, which came with 5.11"
             return MachineError(f"cannot load BPF programs: {fact}", "a newer kernel: Debian 12's 6.1 or later")

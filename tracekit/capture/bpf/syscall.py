@@ -33,7 +33,7 @@ _PERF_ATTR_FREQ = 1 << 10
 
 
 def bpf(command: int, attr: bytes | bytearray) -> int:
-    """Call bpf(2); *attr* is a packed union bpf_attr, and is updated if a bytearray. Raises OSError."""
+    """Do a bpf system call; *attr* is a packed union bpf_attr, and is updated if a bytearray. Raises OSError."""
     buffer = ctypes.create_string_buffer(bytes(attr), max(len(attr), _ATTR_BYTES))
     result: int = _LIBC.syscall(_NR_BPF, command, buffer, len(buffer))
     if result < 0:
@@ -59,7 +59,10 @@ def map_create(
 
 def map_update(descriptor: int, key: bytes, value: bytes) -> None:
     """Set *key* to *value*."""
-    key_buffer, value_buffer = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(value, len(value))
+    key_buffer, value_buffer = (
+        ctypes.create_string_buffer(key, len(key)),
+        ctypes.create_string_buffer(value, len(value)),
+    )
     bpf(MAP_UPDATE, struct.pack("=IxxxxQQQ", descriptor, address(key_buffer), address(value_buffer), 0))
 
 
@@ -103,7 +106,7 @@ def _read(descriptor: int) -> bytes:
     while True:
         try:
             return os.read(descriptor, 1 << 16)
-        except BlockingIOError:  # the iterator gave way to others: go on
+        except BlockingIOError:  # noqa: PERF203 - the iterator gave way to others: go on
             continue
 
 

@@ -1,0 +1,68 @@
+"""What one interval gathers, under the ids of the recording; equal series and stacks add up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tracekit.records import HistogramDelta, Tick
+
+if TYPE_CHECKING:
+    from tracekit.capture.kernel import Slots
+    from tracekit.recording.writer import Writer
+    from tracekit.records import Interval, Loss, Process, Series
+
+
+class Batch:
+    """The open interval of a recording; `tick` takes it out and begins the next."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._clear()
+
+    def _clear(self) -> None:
+        self.processes: list[Process] = []
+        self._histograms: dict[int, Slots] = {}
+        self._values: dict[int, float] = {}
+        self._stacks: dict[int, tuple[int, int]] = {}
+
+    def histogram(self, series: Series, slots: Slots) -> None:
+        """Add events; two kernel rows may be one series, as roles can join names."""
+        ident = self._writer.series(series)
+        known = self._histograms.get(ident)
+        self._histograms[ident] = _add(known, slots) if known else slots
+
+    def value(self, series: Series, value: float) -> None:
+        """Add the increase of a counter, or set a gauge."""
+        ident = self._writer.series(series)
+        before = self._values.get(ident, 0) if series.kind == "counter" else 0
+        self._values[ident] = before + value
+
+    def stack(self, frames: tuple[str, ...], weight: int, count: int) -> None:
+        """Add weight and events of a stack."""
+        ident = self._writer.stack(frames)
+        before = self._stacks.get(ident, (0, 0))
+        self._stacks[ident] = before[0] + weight, before[1] + count
+
+    def tick(self, interval: Interval, losses: list[Loss], *, partial: bool = False) -> Tick:
+        """Return all that was gathered, and forget it."""
+        tick = Tick(
+            interval,
+            [HistogramDelta(ident, *slots) for ident, slots in self._histograms.items()],
+            list(self._values.items()),
+            [(ident, *weights) for ident, weights in self._stacks.items()],
+            self.processes,
+            losses,
+            partial,
+        )
+        self._clear()
+        return tick
+
+
+def _add(left: Slots, right: Slots) -> Slots:
+    counts = dict(zip(left.slots, left.counts, strict=True))
+    for slot, count in zip(right.slots, right.counts, strict=True):
+        counts[slot] = counts.get(slot, 0) + count
+    slots = sorted(counts)
+    low = min(left.low, right.low) if left.low and right.low else 0
+    high = max(left.high, right.high) if left.high and right.high else 0
+    return type(left)(slots, [counts[slot] for slot in slots], left.total + right.total, low, high)

@@ -1,0 +1,46 @@
+"""Reading a BPF ring buffer through its two memory mappings (kernel/bpf/ringbuf.c)."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_BUSY, _DISCARD = 1 << 31, 1 << 30
+_POSITION = struct.Struct("=Q")
+_HEADER = struct.Struct("=II")
+
+
+class Ring:
+    """
+    The consumer of a ring map of *size* bytes.
+
+    The kernel maps the data twice in a row, so a record that wraps is read in one piece. On
+    x86-64 loads are not reordered with loads: no barrier is needed between position and data.
+    """
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        self.descriptor = descriptor
+        self._mask = size - 1
+        self._consumer = mmap.mmap(descriptor, mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        length = mmap.PAGESIZE + 2 * size
+        self._producer = mmap.mmap(descriptor, length, mmap.MAP_SHARED, mmap.PROT_READ, offset=mmap.PAGESIZE)
+
+    def drain(self) -> Iterator[bytes]:
+        """Yield all records that are complete, oldest first, and free their room."""
+        (at,) = _POSITION.unpack_from(self._consumer)
+        (end,) = _POSITION.unpack_from(self._producer)
+        while at < end:
+            start = mmap.PAGESIZE + (at & self._mask)
+            length, _ = _HEADER.unpack_from(self._producer, start)
+            if length & _BUSY:
+                break
+            size = length & ~_DISCARD
+            record = self._producer[start + _HEADER.size : start + _HEADER.size + size]
+            at += -(-(size + _HEADER.size) // 8) * 8
+            _POSITION.pack_into(self._consumer, 0, at)
+            if not length & _DISCARD:
+                yield record

@@ -1,0 +1,415 @@
+"""The kernel's side of a session: what is attached, and what it counted since the last look."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from tracekit.capture import syscalls, wire
+from tracekit.capture.bpf import syscall
+from tracekit.capture.bpf.loader import load
+from tracekit.capture.bpf.memory import Table, map_array
+from tracekit.capture.bpf.ring import Ring
+from tracekit.errors import MachineError
+from tracekit.records import Loss
+
+if TYPE_CHECKING:
+    import mmap
+    from collections.abc import Iterator
+
+    from tracekit.capture.options import Options
+
+LIMIT_BYTES = 64 << 20
+"""Kernel memory for histograms, whatever the number of CPUs."""
+SAMPLE_HZ = 99
+
+_FOLLOWS = ("on_fork", "on_exec", "on_exit", "on_rename")
+_SCHED = ("on_waking", "on_wakeup", "on_wakeup_new", "on_switch")
+_GROUP_BYTES = 8 * wire.GROUP
+
+
+class Key(NamedTuple):
+    """struct key: what a row is about. Names are ids until `Kernel.name` translates them."""
+
+    role: int
+    thread: int
+    nr: int
+    err: int
+    kind: int
+    reason: int
+    unused: int = 0
+
+
+class Slots(NamedTuple):
+    """Part of a histogram: ascending slots, their counts, sum; low and high are 0 where only the slots tell."""
+
+    slots: list[int]
+    counts: list[int]
+    total: int
+    low: int
+    high: int
+
+
+class Account(NamedTuple):
+    """struct account, or what was added to one."""
+
+    ns: int
+    events: int
+    queued_ns: int
+    queued: int
+    involuntary: int
+    migrations: int
+
+
+class Task(NamedTuple):
+    """struct task_record: a traced task and what it does."""
+
+    since_ns: int
+    start_ns: int
+    pid: int
+    tgid: int
+    ppid: int
+    role: int
+    thread: int
+    nr: int
+    state: int
+    reason: int
+    comm: str
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over the CPUs since the start."""
+
+    switches: int
+    restarts: int
+    samples: int
+    losses: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Run time of one program while statistics were on."""
+
+    run_time_ns: int
+    runs: int
+    misses: int
+
+
+class Kernel:
+    """
+    Loaded and attached programs. Close it to leave no trace.
+
+    Args:
+        options: target and tiers.
+        cgroup_id: of the target, if it is a cgroup.
+        pids: process ids of the target, if it is processes.
+
+    Raises:
+        MachineError: with the reason and what to do.
+    """
+
+    def __init__(self, options: Options, pids: tuple[int, ...], cgroup_id: int = 0) -> None:
+        cpus = _possible_cpus()
+        if cpus > wire.MAX_CPUS:
+            raise MachineError(f"cannot trace {cpus} CPUs: this build holds {wire.MAX_CPUS}", "a build with more")
+        self._shards = _shards(cpus)
+        self._cpus = cpus
+        self._loaded = load(_constants(options, cgroup_id, cpus, self._shards), self._entries(), wire.WIRE_VERSION)
+        self._links: list[int] = []
+        self.missing: list[str] = []
+        """What could not be attached, a line each; the rest goes on."""
+        self._open_maps()
+        for pid in pids:
+            syscall.map_update(self._loaded.maps["targets"], pid.to_bytes(4, "little"), b"\1")
+        self._options = options
+
+    def _entries(self) -> dict[str, int]:
+        histograms, accounts = wire.MAX_HISTOGRAMS * self._shards, wire.MAX_ACCOUNTS * self._shards
+        calls = wire.MAX_SYSCALLS * self._cpus
+        return {"heads": histograms, "slots": histograms, "accounts": accounts, "calls": calls}
+
+    def _open_maps(self) -> None:
+        maps = self._loaded.maps
+        self._shared = map_array(maps["shared"], wire.SHARED.size, write=True)
+        first = (wire.HISTOGRAM_KINDS, 1, 1)  # rows and names below are those of what finds no room
+        wire.SHARED.pack_into(self._shared, 0, *first, 1, wire.ITERATE_MARK, 0, 0)
+        self._cpu_table = Table(maps["cpus"], wire.CPU, self._cpus)
+        self._heads = Table(maps["heads"], wire.HEAD, wire.MAX_HISTOGRAMS * self._shards)
+        self._histogram_keys = Table(maps["histogram_keys"], wire.KEY, wire.MAX_HISTOGRAMS)
+        self._account_keys = Table(maps["account_keys"], wire.KEY, wire.MAX_ACCOUNTS)
+        self._accounts = Table(maps["accounts"], wire.ACCOUNT, wire.MAX_ACCOUNTS * self._shards)
+        self._names = map_array(maps["names"], wire.COMM_LEN * wire.MAX_NAMES)
+        self._calls = map_array(maps["calls"], 8 * wire.MAX_SYSCALLS * self._cpus)
+        self.ring = Ring(maps["lives"], wire.RING_BYTES)
+        self._rows: dict[int, _Row] = {}
+        self._seen_accounts: dict[int, tuple[bytes, Account]] = {}
+        self._seen_calls = [0] * wire.MAX_SYSCALLS
+        self._name_cache: dict[int, str] = {0: "<other>"}
+
+    def attach(self) -> None:
+        """Attach every program of the chosen tiers; from now on what is marked is traced."""
+        names = [*_FOLLOWS, *_SCHED]
+        if self._options.cgroup:
+            names.append("on_cgroup")
+        if self._options.errors or self._options.latency:
+            names.append("on_return")
+        if self._options.latency:
+            names.append("on_call")
+        try:
+            for name in names:
+                self._links.append(syscall.raw_tracepoint(self._loaded.programs[name]))
+        except OSError as error:
+            self.close()
+            raise MachineError(f"cannot attach {name}: {error.strerror}", "tracekit doctor") from error
+        self._sample_cpus()
+
+    def _sample_cpus(self) -> None:
+        """Attach the run-queue length sampler to each CPU; without it the rest is still worth having."""
+        try:
+            for cpu in _online_cpus():
+                event = syscall.perf_cpu_clock(cpu, SAMPLE_HZ)
+                self._links.append(event)
+                program = self._loaded.programs["on_sample"]
+                self._links.append(syscall.link_create(program, event, syscall.PERF_EVENT))
+        except OSError as error:
+            self.missing.append(f"run-queue length: perf_event_open: {error.strerror}")
+
+    def mark(self) -> list[Task]:
+        """Mark the target and return its tasks. Twice: a child forked behind the first pass is found by the second."""
+        self._iterate(wire.ITERATE_MARK)
+        return self._iterate(wire.ITERATE_MARK)
+
+    def detach(self) -> None:
+        """Detach every program; counts stay readable."""
+        while self._links:
+            os.close(self._links.pop())
+
+    def report(self) -> list[Task]:
+        """Return the traced tasks and what each does."""
+        return self._iterate(wire.ITERATE_REPORT)
+
+    def close(self) -> None:
+        """Detach and free everything."""
+        self.detach()
+        self._loaded.close()
+
+    def name(self, number: int) -> str:
+        """Return the name with id *number*."""
+        known = self._name_cache.get(number)
+        if known is None:
+            at = number * wire.COMM_LEN
+            known = self._name_cache[number] = comm_text(self._names[at : at + wire.COMM_LEN])
+        return known
+
+    @property
+    def threads(self) -> int:
+        """Number of threads traced now."""
+        return int(self._shared_field(5))
+
+    @property
+    def adopted(self) -> int:
+        """Number of tasks that were on a CPU when they were marked: their first slice had no switch in."""
+        return int(self._shared_field(6))
+
+    def totals(self) -> Totals:
+        """Return sums over the CPUs since the start."""
+        rows = list(self._cpu_table.rows(0, self._cpus))
+        columns = [sum(column) for column in zip(*rows, strict=True)]
+        return Totals(columns[3], columns[4], columns[5], tuple(columns[6 : 6 + len(wire.LOSSES)]))
+
+    def losses(self) -> list[Loss]:
+        """Return what was lost since the start, by reason, with what the recursion guard skipped."""
+        counts = dict(zip(wire.LOSSES, self.totals().losses, strict=True))
+        counts["recursion"] = sum(cost.misses for cost in self.costs().values())
+        return [Loss(reason, count) for reason, count in counts.items() if count]
+
+    def costs(self) -> dict[str, Cost]:
+        """Return run time (counted only while statistics are on) and skipped runs of each program."""
+        return {name: Cost(*syscall.program_run_time(fd)) for name, fd in self._loaded.programs.items()}
+
+    def histograms(self) -> Iterator[tuple[Key, Slots]]:
+        """Yield what was added to each histogram since the last call."""
+        used = min(self._shared_field(0), wire.MAX_HISTOGRAMS)
+        for number in range(used):
+            row = self._rows.get(number)
+            heads = list(self._heads.rows(number * self._shards, (number + 1) * self._shards))
+            if not any(head[0] for head in heads):
+                continue
+            if row is None:
+                row = self._rows[number] = _Row(self._key_of(number), self._windows(number))
+            added = row.advance(heads)
+            if added:
+                yield row.key, added
+
+    def histogram_sums(self) -> Iterator[tuple[Key, Slots]]:
+        """Yield each histogram as `histograms` last saw it, whole."""
+        for row in self._rows.values():
+            yield row.key, row.whole()
+
+    def accounts(self) -> Iterator[tuple[Key, Account]]:
+        """Yield what was added to each account since the last call."""
+        used = min(self._shared_field(1), wire.MAX_ACCOUNTS)
+        for number in range(used):
+            raw = self._accounts.raw(number * self._shards, (number + 1) * self._shards)
+            before, account = self._seen_accounts.get(number, (b"", Account(0, 0, 0, 0, 0, 0)))
+            if raw == before:
+                continue
+            whole = Account(*map(sum, zip(*wire.ACCOUNT.iter_unpack(raw), strict=True)))
+            self._seen_accounts[number] = raw, whole
+            added = Account(*(now - then for now, then in zip(whole, account, strict=True)))
+            if any(added):
+                yield self._account_key(number), added
+
+    def account_sums(self) -> Iterator[tuple[Key, Account]]:
+        """Yield each account as `accounts` last saw it, whole."""
+        for number, (_, whole) in self._seen_accounts.items():
+            yield self._account_key(number), whole
+
+    def calls(self) -> Iterator[tuple[int, int]]:
+        """Yield (system call number, calls that ended since the last call of this)."""
+        columns = memoryview(self._calls).cast("Q")
+        size = wire.MAX_SYSCALLS
+        for number in syscalls.NAMES:
+            count = sum(columns[cpu * size + number] for cpu in range(self._cpus))
+            added, self._seen_calls[number] = count - self._seen_calls[number], count
+            if added:
+                yield number, added
+
+    def _shared_field(self, number: int) -> int:
+        return int(wire.SHARED.unpack_from(self._shared, 0)[number])
+
+    def _iterate(self, what: int) -> list[Task]:
+        self._shared[16:20] = what.to_bytes(4, "little")
+        found = syscall.run_iterator(self._loaded.programs["on_task"])
+        return [Task._make((*fields[:-1], comm_text(fields[-1]))) for fields in wire.TASK.iter_unpack(found)]
+
+    def _key_of(self, number: int) -> Key:
+        if number < wire.HISTOGRAM_KINDS:
+            return Key(0, 0, wire.NR_NONE, 0, number, 0)
+        return Key(*self._histogram_keys.row(number))
+
+    def _account_key(self, number: int) -> Key:
+        return Key(*self._account_keys.row(number)) if number else Key(0, 0, wire.NR_NONE, 0, wire.A_BLOCKED, 0)
+
+    def _windows(self, number: int) -> list[mmap.mmap]:
+        """Map the slots of one row, a window a shard: a row is nine whole pages."""
+        first = number * self._shards
+        descriptor = self._loaded.maps["slots"]
+        shards = range(first, first + self._shards)
+        return [map_array(descriptor, wire.SLOTS_BYTES, shard * wire.SLOTS_BYTES) for shard in shards]
+
+
+class _Row:
+    """
+    One histogram row, over its shards.
+
+    128 slots at a time are taken as one long integer: shards add and snapshots subtract in
+    one operation, as no lane of 64 bits ever carries into the next. That is what lets the
+    collector do without numpy and its 30 MB.
+    """
+
+    def __init__(self, key: Key, windows: list[mmap.mmap]) -> None:
+        self.key = key
+        self._windows = windows
+        self._groups: dict[int, int] = {}
+        self._head = (0, 0, 0, 0)
+
+    def advance(self, heads: list[tuple[int, ...]]) -> Slots | None:
+        """Return what was added since the last time, None if nothing."""
+        head = _merge_heads(heads)
+        if head[0] == self._head[0]:
+            return None
+        touched = 0
+        for each in heads:
+            touched |= each[4]
+        slots: list[int] = []
+        counts: list[int] = []
+        for group in _bits(touched):
+            at = group * _GROUP_BYTES
+            now = sum(int.from_bytes(window[at : at + _GROUP_BYTES], "little") for window in self._windows)
+            added = now - self._groups.get(group, 0)
+            if added:
+                self._groups[group] = now
+                _spread(added, group, slots, counts)
+        _, total, low, high = self._head
+        known_low = head[2] if not high or head[2] < low else 0
+        known_high = head[3] if head[3] > high else 0
+        self._head = head
+        return Slots(slots, counts, head[1] - total, known_low, known_high)
+
+    def whole(self) -> Slots:
+        """Return all that was ever added, as of the last `advance`."""
+        slots: list[int] = []
+        counts: list[int] = []
+        for group in sorted(self._groups):
+            _spread(self._groups[group], group, slots, counts)
+        return Slots(slots, counts, *self._head[1:])
+
+
+def _merge_heads(heads: list[tuple[int, ...]]) -> tuple[int, int, int, int]:
+    used = [head for head in heads if head[0]]
+    count, total = sum(head[0] for head in used), sum(head[1] for head in used)
+    return count, total, min(head[2] for head in used), max(head[3] for head in used)
+
+
+def _spread(packed: int, group: int, slots: list[int], counts: list[int]) -> None:
+    """Append the non-zero lanes of a group."""
+    lanes = memoryview(packed.to_bytes(_GROUP_BYTES, "little")).cast("Q").tolist()
+    first = group * wire.GROUP
+    for number, count in enumerate(lanes, first):
+        if count:
+            slots.append(number)
+            counts.append(count)
+
+
+def _bits(mask: int) -> Iterator[int]:
+    while mask:
+        lowest = mask & -mask
+        yield lowest.bit_length() - 1
+        mask ^= lowest
+
+
+def comm_text(raw: bytes) -> str:
+    """Decode a name that a program gave itself: any bytes but NUL."""
+    return raw.split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
+
+
+def _constants(options: Options, cgroup_id: int, cpus: int, shards: int) -> bytes:
+    mode = wire.TARGET_PIDS
+    if options.everything:
+        mode = wire.TARGET_ALL
+    elif options.cgroup:
+        mode = wire.TARGET_CGROUP
+    elif options.comm:
+        mode = wire.TARGET_COMM
+    comm = options.comm.encode("utf-8", "surrogateescape")[: wire.COMM_LEN - 1]
+    flags = (mode, options.children, options.latency, shards < cpus)
+    return wire.CONFIG.pack(cgroup_id, os.getpid(), shards, cpus, *flags, comm, syscalls.reasons())
+
+
+def _shards(cpus: int) -> int:
+    """Return how many copies of each row fit: as many as CPUs if they do, a power of two."""
+    shards = 1
+    while shards < cpus and 2 * shards * wire.MAX_HISTOGRAMS * wire.SLOTS_BYTES <= LIMIT_BYTES:
+        shards *= 2
+    return shards
+
+
+def _possible_cpus() -> int:
+    return _ranges(Path("/sys/devices/system/cpu/possible"))[-1] + 1
+
+
+def _online_cpus() -> list[int]:
+    return _ranges(Path("/sys/devices/system/cpu/online"))
+
+
+def _ranges(path: Path) -> list[int]:
+    """Read a list of CPUs such as `0-3,8`."""
+    numbers: list[int] = []
+    for part in path.read_text().strip().split(","):
+        first, _, last = part.partition("-")
+        numbers.extend(range(int(first), int(last or first) + 1))
+    return numbers

@@ -1,0 +1,187 @@
+"""Lives of the target's processes, from the records of the kernel: rows, and the latencies of spawning."""
+
+from __future__ import annotations
+
+import signal
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from tracekit.capture import wire
+from tracekit.capture.kernel import Slots, comm_text
+from tracekit.capture.naming import counter
+from tracekit.records import Process, Series, labels_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from tracekit.capture.kernel import Task
+
+Identity = tuple[int, int]
+"""tgid and start: ids are reused, starts are not."""
+
+
+class Tally:
+    """A histogram that the collector itself fills, in the layout of all others."""
+
+    def __init__(self) -> None:
+        self._counts: defaultdict[int, int] = defaultdict(int)
+        self._total = 0
+        self._low, self._high = 0, 0
+
+    def add(self, value: int) -> None:
+        """Count one event of *value* ns."""
+        self._counts[slot_of(value)] += 1
+        self._total += value
+        self._low = min(self._low, value) if self._high else value
+        self._high = max(self._high, value)
+
+    def slots(self) -> Slots:
+        """Return what was added."""
+        slots = sorted(self._counts)
+        return Slots(slots, [self._counts[slot] for slot in slots], self._total, self._low, self._high)
+
+
+def slot_of(value: int) -> int:
+    """Return the slot of *value* >= 0: tracekit.histogram's, without numpy."""
+    octave = (value >> (wire.STEP_BITS + 1)).bit_length()
+    return min((octave << wire.STEP_BITS) + (value >> octave), wire.SLOTS - 1)
+
+
+@dataclass
+class _Life:
+    process: Process
+    counted: bool = False
+    """Its spawn latencies are in the histograms."""
+    ready_at: int = 0
+    """It was ready before any exec: counted at the next tick, unless an exec comes first."""
+
+
+@dataclass
+class Lives:
+    """
+    The living processes of the target, and what became known of any since the last `take`.
+
+    Args:
+        role: comm → role.
+    """
+
+    role: Callable[[str], str]
+    _living: dict[Identity, _Life] = field(default_factory=dict)
+    _changed: dict[Identity, Process] = field(default_factory=dict)
+    _added: defaultdict[Series, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    _whole: defaultdict[Series, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    _counters: defaultdict[Series, float] = field(default_factory=lambda: defaultdict(float))
+
+    def found(self, tasks: Iterable[Task]) -> None:
+        """Note the processes that exist at the attach."""
+        for task in tasks:
+            identity = task.tgid, task.start_ns
+            if identity not in self._living:
+                process = Process(task.tgid, task.ppid, self.role(task.comm), "found", task.start_ns)
+                self._living[identity] = _Life(process, counted=True)
+                self._changed[identity] = process
+
+    def record(self, raw: bytes) -> None:
+        """Take one struct life_record."""
+        at, start, first_run, exec_ns, ready, tgid, ppid, status, what, flags, found, _, comm = wire.LIFE.unpack(raw)
+        identity = tgid, start
+        life = self._living.get(identity)
+        if life is None:
+            process = Process(tgid, ppid, "", "found" if found else "spawned", start)
+            life = self._living[identity] = _Life(process, counted=bool(found))
+        process = replace(life.process, ppid=life.process.ppid if what == wire.LIFE_EXIT else ppid)
+        process = replace(process, role=self.role(comm_text(comm)))
+        if not found:
+            process = replace(process, first_run_ns=first_run, exec_ns=exec_ns, ready_ns=ready)
+        if what == wire.LIFE_EXIT:
+            process = _ended(process, at, status, bool(flags & wire.LIFE_OOM))
+        life.process = self._changed[identity] = process
+        if what == wire.LIFE_READY and not exec_ns:
+            life.ready_at = at
+        elif what != wire.LIFE_FORK:
+            self._count(life)
+        if what == wire.LIFE_EXIT:
+            self._count_end(life.process)
+            del self._living[identity]
+
+    def settle(self, before_ns: int) -> None:
+        """Count the processes that were ready before *before_ns* and did not exec since: forks that stay forks."""
+        for life in self._living.values():
+            if not life.counted and 0 < life.ready_at < before_ns:
+                self._count(life)
+
+    def finish(self) -> None:
+        """Count what lives on."""
+        for life in self._living.values():
+            self._count(life)
+
+    @property
+    def tgids(self) -> list[int]:
+        """The process ids that live, in order of appearance."""
+        return [tgid for tgid, _ in self._living]
+
+    def take(self) -> tuple[list[Process], list[tuple[Series, Slots]], list[tuple[Series, float]]]:
+        """Return changed processes, additions to histograms, increases of counters; and forget them."""
+        processes = list(self._changed.values())
+        histograms = [(series, tally.slots()) for series, tally in self._added.items()]
+        counters = list(self._counters.items())
+        self._changed.clear()
+        self._added.clear()
+        self._counters.clear()
+        return processes, histograms, counters
+
+    def whole(self) -> Iterator[tuple[Series, Slots]]:
+        """Yield each histogram since the start."""
+        for series, tally in self._whole.items():
+            yield series, tally.slots()
+
+    def _count(self, life: _Life) -> None:
+        if life.counted:
+            return
+        life.counted = True
+        process = life.process
+        self._counters[counter("spawn.count", role=process.role)] += 1
+        for metric, end in (
+            ("spawn.first_run", process.first_run_ns),
+            ("spawn.exec", process.exec_ns),
+            ("spawn.ready", process.ready_ns),
+        ):
+            if end:
+                self._add(metric, process, end)
+
+    def _count_end(self, process: Process) -> None:
+        if process.seen == "found":
+            return
+        self._add("process.lifetime", process, process.exit_ns)
+        how = _failure(process)
+        if how:
+            self._counters[counter("spawn.failed", how=how, role=process.role)] += 1
+
+    def _add(self, metric: str, process: Process, end_ns: int) -> None:
+        series = Series(metric, labels_of({"role": process.role}), "histogram", "ns")
+        value = max(0, end_ns - process.start_ns)
+        self._added[series].add(value)
+        self._whole[series].add(value)
+
+
+def _ended(process: Process, at: int, status: int, oom: bool) -> Process:
+    """Read a wait(2) status as the kernel keeps it."""
+    code, number, core = status >> 8 & 0xFF, status & 0x7F, bool(status & 0x80)
+    return replace(process, exit_ns=at, exit_code=code, signal=number, core=core, oom=oom)
+
+
+def _failure(process: Process) -> str:
+    if process.oom:
+        return "OOM kill"
+    if process.signal:
+        return signal_name(process.signal)
+    return f"exit {process.exit_code}" if process.exit_code else ""
+
+
+def signal_name(number: int) -> str:
+    """Return `SIGKILL` for 9; real-time signals have numbers only."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

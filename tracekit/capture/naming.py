@@ -1,0 +1,98 @@
+"""What the rows of the kernel are called in a recording: the metrics and stacks of docs/metrics.md."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tracekit.capture import syscalls, wire
+from tracekit.records import Series, labels_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tracekit.capture.kernel import Account, Key, Task
+
+_METRICS = {
+    wire.H_RUNQ_WAIT: "runq.wait",
+    wire.H_RUNQ_WAKE: "runq.wake",
+    wire.H_RUNQ_LENGTH: "runq.length",
+    wire.H_ONCPU: "oncpu",
+    wire.H_OFFCPU: "offcpu",
+    wire.H_BLOCKED: "blocked",
+    wire.H_SYSCALL: "syscall.latency",
+}
+_BY_CALL = (wire.H_BLOCKED, wire.H_SYSCALL)
+
+Frames = tuple[str, ...]
+
+
+class Names:
+    """
+    Rows to series and stacks.
+
+    Args:
+        name: id → comm. role: comm → role.
+    """
+
+    def __init__(self, name: Callable[[int], str], role: Callable[[str], str]) -> None:
+        self._name = name
+        self._role = role
+
+    def histogram(self, key: Key) -> Series:
+        """Return the series of a histogram row."""
+        if key.kind == wire.H_RUNQ_LENGTH:
+            return Series("runq.length", labels_of({"cpu": str(key.nr)}), "histogram", "tasks")
+        labels = {"role": self._role_of(key)}
+        if key.kind == wire.H_OFFCPU:
+            labels["reason"] = wire.REASONS[key.reason]
+        if key.kind in _BY_CALL:
+            labels["syscall"] = syscalls.call_name(key.nr)
+        return Series(_METRICS[key.kind], labels_of(labels), "histogram", "ns")
+
+    def counters(self, key: Key, account: Account) -> Iterator[tuple[Series, float]]:
+        """Yield the counters in what an account gained."""
+        role = self._role_of(key)
+        if key.kind == wire.A_ERROR:
+            labels = {"syscall": syscalls.call_name(key.nr), "errno": syscalls.error_name(key.err), "role": role}
+            yield counter("syscall.errors", **labels), account.events
+        elif key.kind == wire.A_THREAD:
+            voluntary = account.events - account.involuntary
+            found = {
+                counter("switches", kind="voluntary", role=role): voluntary,
+                counter("switches", kind="involuntary", role=role): account.involuntary,
+                counter("migrations", role=role): account.migrations,
+            }
+            yield from ((series, count) for series, count in found.items() if count > 0)
+
+    def stacks(self, key: Key, account: Account) -> Iterator[tuple[Frames, int, int]]:
+        """Yield (frames, ns, events) of the wall time in what an account gained."""
+        thread = (self._role_of(key), self._name(key.thread))
+        if key.kind == wire.A_BLOCKED:
+            yield (*thread, "blocked", wire.REASONS[key.reason], syscalls.call_name(key.nr)), account.ns, account.events
+        elif key.kind == wire.A_THREAD:
+            if account.ns or account.events:
+                yield (*thread, "on-CPU"), account.ns, account.events
+            if account.queued:
+                yield (*thread, "run queue"), account.queued_ns, account.queued
+
+    def calls(self, number: int) -> Series:
+        """Return the counter of the calls of one system call."""
+        return counter("syscall.calls", syscall=syscalls.call_name(number))
+
+    def task_stack(self, task: Task) -> Frames:
+        """Return the stack of what a task is doing."""
+        thread = (self._role(self._name(task.role)), self._name(task.thread))
+        state = wire.TASK_STATES[task.state]
+        if state == "running":
+            return (*thread, "on-CPU")
+        if state == "runnable":
+            return (*thread, "run queue")
+        return (*thread, "blocked", wire.REASONS[task.reason], syscalls.call_name(task.nr))
+
+    def _role_of(self, key: Key) -> str:
+        return self._role(self._name(key.role))
+
+
+def counter(metric: str, unit: str = "count", **labels: str) -> Series:
+    """Return a counter series."""
+    return Series(metric, labels_of(labels), "counter", unit)

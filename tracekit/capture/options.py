@@ -1,0 +1,47 @@
+"""What a user asked to be captured, as one frozen value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SECOND = 10**9
+
+
+@dataclass(frozen=True)
+class Options:
+    """
+    Attributes:
+        pids, comm, cgroup, everything: the target, one of them.
+        command: launched and traced from its first instruction; empty: attach.
+        errors, latency: the system call tiers.
+        interval_ns: length of a tick; duration_ns: 0 is until the target ends or a signal.
+        roles: (name, glob of comm) in order; the first that matches names the role.
+    """
+
+    output: Path
+    pids: tuple[int, ...] = ()
+    comm: str = ""
+    cgroup: str = ""
+    everything: bool = False
+    command: tuple[str, ...] = ()
+    children: bool = True
+    errors: bool = True
+    latency: bool = False
+    interval_ns: int = SECOND
+    duration_ns: int = 0
+    force: bool = False
+    roles: tuple[tuple[str, str], ...] = ()
+
+    def role(self, comm: str) -> str:
+        """Return the role of a process named *comm*."""
+        return next((name for name, pattern in self.roles if fnmatchcase(comm, pattern)), comm)
+
+    @property
+    def tiers(self) -> tuple[str, ...]:
+        """What is captured, for the recording: `sched`, `errors`, `syscalls`."""
+        return ("sched", *(("errors",) if self.errors else ()), *(("syscalls",) if self.latency else ()))

@@ -1,0 +1,354 @@
+"""One recording from start to end: the one loop, and the one file that knows every source."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import time
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from tracekit.capture.batch import Batch
+from tracekit.capture.cost import Meter
+from tracekit.capture.host.facts import clocks, facts
+from tracekit.capture.kernel import Kernel
+from tracekit.capture.lives import Lives
+from tracekit.capture.naming import Names, counter
+from tracekit.capture.resources import Resources
+from tracekit.capture.workload import Command, cgroup_id, check_pids, open_pidfds, owner
+from tracekit.errors import DiskFullError
+from tracekit.recording.writer import Writer
+from tracekit.records import InFlight, Interval, Loss, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tracekit.capture.kernel import Task
+    from tracekit.capture.options import Options
+
+CHECKPOINT_TICKS = 256
+LATE_BY = 2
+"""An interval this many times its length had no collector for a while: it is marked partial."""
+_SETTLE_S = 0.002
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+DURATION, ENDED, INTERRUPTED = "duration", "target ended", "interrupted"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a status line says."""
+
+    elapsed_ns: int
+    threads: int
+    events: int
+    lost: int
+    collector_share: float
+    """CPU time of the collector per wall time; 1 is one core."""
+    bpf_share: float | None
+    """The same of the BPF programs; None before it was measured."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a recording ended: by `duration`, `target ended` or `interrupted`."""
+
+    reason: str
+    progress: Progress
+    intervals: int
+    losses: tuple[Loss, ...]
+    missing: tuple[str, ...]
+    exit_code: int
+    """Of the launched command; 0 for an attach."""
+
+
+def record(
+    options: Options,
+    attached: Callable[[float], None],
+    progress: Callable[[Progress], None],
+    begin_ns: int,
+) -> Summary:
+    """
+    Record until the duration is over, the target has ended, or a signal comes.
+
+    Args:
+        options: what to capture, and where to.
+        attached: called with the ms since *begin_ns* when all programs are attached.
+        progress: called at each tick.
+        begin_ns: CLOCK_MONOTONIC when the user's command began.
+
+    Raises:
+        TracekitError: it cannot begin, or the disk is full; what was recorded is kept.
+    """
+    pids = check_pids(options.pids, os.getpid())
+    cgroup = cgroup_id(options.cgroup) if options.cgroup else 0
+    with ExitStack() as stack:
+        signals = stack.enter_context(closing(_Signals()))
+        command = stack.enter_context(closing(Command(options.command))) if options.command else None
+        if command:
+            pids = (command.pid,)
+        kernel = stack.enter_context(closing(Kernel(options, pids, cgroup)))
+        writer = stack.enter_context(_create(options, pids))
+        ends = open_pidfds(pids)
+        for descriptor in ends:
+            stack.callback(os.close, descriptor)
+        kernel.attach()
+        tasks = kernel.mark()
+        attached((time.monotonic_ns() - begin_ns) / 1e6)
+        if command:
+            command.go()
+        session = _Session(options, kernel, writer, tasks)
+        try:
+            reason = _Loop(session, signals, command, ends, progress).run()
+            session.finish(reason)
+        except DiskFullError as error:
+            hint = f"free some space; the {session.intervals} finished intervals are kept and can be read"
+            raise DiskFullError(str(error), hint) from error
+        return session.summary(reason, command.exit_code if command and command.poll() else 0)
+
+
+def _create(options: Options, pids: tuple[int, ...]) -> Writer:
+    how = "run" if options.command else "attach"
+    selection = (options.comm, options.cgroup, options.everything, options.command, options.children)
+    settings = {"interval_ns": options.interval_ns, "tiers": options.tiers}
+    user = owner()
+    host = replace(facts(), tiers=options.tiers)
+    owned_by = (user.uid, user.gid) if user else None
+    target = Target(how, pids, *selection)
+    return Writer(options.output, host, target, clocks(), settings, force=options.force, owner=owned_by)
+
+
+class _Session:
+    """What is known of the recording being made, and how an interval is gathered."""
+
+    def __init__(self, options: Options, kernel: Kernel, writer: Writer, tasks: list[Task]) -> None:
+        self.options = options
+        self.kernel = kernel
+        self.intervals = 0
+        self.start_ns = self._open_ns = time.monotonic_ns()
+        self.meter = Meter(kernel, self.start_ns)
+        self._writer = writer
+        self._names = Names(kernel.name, options.role)
+        self._lives = Lives(options.role)
+        self._lives.found(tasks)
+        self._batch = Batch(writer)
+        self._resources = Resources(lambda: self._lives.tgids, os.getpid())
+        self._resources.sample()
+        self._cpu_ns = time.process_time_ns()
+        self._lost: dict[str, int] = {}
+        self._restarts = 0
+        self._errors = 0
+        self._most_threads = 0
+
+    def drain(self) -> None:
+        """Take the process records that have come."""
+        for raw in self.kernel.ring.drain():
+            self._lives.record(raw)
+
+    def tick(self, now: int) -> None:
+        """Close the interval at *now*."""
+        self._lives.settle(self._open_ns)
+        self._collect(now)
+        self._append(now)
+        if self.intervals % CHECKPOINT_TICKS == 0:
+            self._checkpoint([])
+
+    def finish(self, reason: str) -> None:
+        """Detach, settle what is under way, write the last interval, and close the file as complete."""
+        now = time.monotonic_ns()
+        self.meter.finish(now)
+        self.kernel.detach()
+        time.sleep(_SETTLE_S)  # programs that run on another CPU at this moment come to their end
+        under_way = self.kernel.report()
+        self.drain()
+        self._lives.finish()
+        rest = [(self._names.task_stack(task), max(0, now - task.since_ns)) for task in under_way]
+        for frames, weight in rest:
+            self._batch.stack(frames, weight, 0)
+        self._collect(now)
+        self._append(now)
+        self._checkpoint(rest)
+        self._writer.finish([self._in_flight(task, now) for task in under_way], self._end(reason, under_way))
+
+    def progress(self) -> Progress:
+        """Return what a status line says."""
+        elapsed = max(1, time.monotonic_ns() - self.start_ns)
+        self._most_threads = max(self._most_threads, self.kernel.threads)
+        share = (time.process_time_ns() - self._cpu_ns) / elapsed
+        events = self.kernel.totals().switches + self._errors
+        return Progress(elapsed, self.kernel.threads, events, sum(self._lost.values()), share, self.meter.share)
+
+    def summary(self, reason: str, exit_code: int) -> Summary:
+        """Return how it ended."""
+        losses = tuple(Loss(reason, count) for reason, count in self._lost.items())
+        missing = (*self.kernel.missing, *self._resources.missing)
+        return Summary(reason, self.progress(), self.intervals, losses, missing, exit_code)
+
+    def _collect(self, now: int) -> None:
+        """Gather what this interval added, from every source."""
+        self._collect_kernel()
+        self._collect_lives()
+        for series, value in self._resources.sample():
+            self._batch.value(series, value)
+        spent = self.meter.increase(now)
+        if spent:
+            self._batch.value(*spent)
+
+    def _collect_kernel(self) -> None:
+        batch, names, kernel = self._batch, self._names, self.kernel
+        for key, slots in kernel.histograms():
+            batch.histogram(names.histogram(key), slots)
+        for key, account in kernel.accounts():
+            for series, increase in names.counters(key, account):
+                batch.value(series, increase)
+                self._errors += int(increase) if series.metric == "syscall.errors" else 0
+            for frames, weight, count in names.stacks(key, account):
+                batch.stack(frames, weight, count)
+        for number, increase in kernel.calls():
+            batch.value(names.calls(number), increase)
+        restarts = kernel.totals().restarts
+        if restarts > self._restarts:
+            batch.value(counter("syscall.restarts"), restarts - self._restarts)
+            self._restarts = restarts
+
+    def _collect_lives(self) -> None:
+        self._batch.processes, histograms, counters = self._lives.take()
+        for series, slots in histograms:
+            self._batch.histogram(series, slots)
+        for series, value in counters:
+            self._batch.value(series, value)
+
+    def _append(self, now: int) -> None:
+        interval = Interval(self._open_ns, now)
+        late = interval.duration_ns > LATE_BY * self.options.interval_ns
+        self._writer.append(self._batch.tick(interval, self._new_losses(), partial=late))
+        self.intervals += 1
+        self._open_ns = now
+
+    def _new_losses(self) -> list[Loss]:
+        found = []
+        for loss in self.kernel.losses():
+            new = loss.count - self._lost.get(loss.reason, 0)
+            if new > 0:
+                found.append(Loss(loss.reason, new))
+                self._lost[loss.reason] = loss.count
+        return found
+
+    def _checkpoint(self, rest: list[tuple[tuple[str, ...], int]]) -> None:
+        """Write the sums since the start; *rest* is the time of stacks that no account holds."""
+        sums = Batch(self._writer)
+        for key, slots in self.kernel.histogram_sums():
+            sums.histogram(self._names.histogram(key), slots)
+        for series, slots in self._lives.whole():
+            sums.histogram(series, slots)
+        for key, account in self.kernel.account_sums():
+            for frames, weight, count in self._names.stacks(key, account):
+                sums.stack(frames, weight, count)
+        for frames, weight in rest:
+            sums.stack(frames, weight, 0)
+        tick = sums.tick(Interval(0, 0), [])
+        self._writer.checkpoint(tick.histograms, tick.stacks)
+
+    def _in_flight(self, task: Task, now: int) -> InFlight:
+        role, thread, state, *wait = self._names.task_stack(task)
+        known = "blocked" if wait else {"on-CPU": "running", "run queue": "runnable"}[state]
+        reason, call = wait or ("", "")
+        return InFlight(task.pid, task.tgid, role, thread, known, reason, call, max(0, now - task.since_ns))
+
+    def _end(self, reason: str, under_way: list[Task]) -> dict[str, object]:
+        """Return what the recording says of its end; seen switches + adopted == slices + running, if none were lost."""
+        progress, totals = self.progress(), self.kernel.totals()
+        running = sum(not task.state for task in under_way)
+        seen = {"switches": totals.switches, "adopted": self.kernel.adopted, "running": running}
+        cost = {"collector_share": progress.collector_share, "bpf_share": progress.bpf_share}
+        missing = [*self.kernel.missing, *self._resources.missing]
+        threads = {"threads": self._most_threads, "events": progress.events}
+        return {"reason": reason, **threads, "seen": seen, "samples": totals.samples, "cost": cost, "missing": missing}
+
+
+class _Loop:
+    """Waits for ticks, records, the end of the target and signals."""
+
+    def __init__(
+        self,
+        session: _Session,
+        signals: _Signals,
+        command: Command | None,
+        ends: list[int],
+        progress: Callable[[Progress], None],
+    ) -> None:
+        self._session = session
+        self._progress = progress
+        self._signals = signals
+        self._command = command
+        self._waiting = set(ends)
+        self._has_processes = bool(ends) or command is not None
+        self._poller = select.poll()
+        for descriptor in (*ends, signals.descriptor, session.kernel.ring.descriptor):
+            self._poller.register(descriptor, select.POLLIN)
+
+    def run(self) -> str:
+        """Return why it ended."""
+        session, options = self._session, self._session.options
+        tick_ns = session.start_ns + options.interval_ns
+        end_ns = session.start_ns + options.duration_ns if options.duration_ns else 0
+        while True:
+            self._wait(min(tick_ns, session.meter.due_ns, end_ns or tick_ns))
+            now = time.monotonic_ns()
+            session.drain()
+            session.meter.step(now)
+            if self._signals.received:
+                return INTERRUPTED
+            if self._target_has_ended():
+                return ENDED
+            if end_ns and now >= end_ns:
+                return DURATION
+            if now >= tick_ns:
+                session.tick(now)
+                self._progress(session.progress())
+                tick_ns = max(tick_ns + options.interval_ns, now)
+
+    def _wait(self, due_ns: int) -> None:
+        timeout_ms = max(0, -(-(due_ns - time.monotonic_ns()) // 1_000_000))
+        for descriptor, _ in self._poller.poll(timeout_ms):
+            if descriptor in self._waiting:
+                self._poller.unregister(descriptor)
+                self._waiting.discard(descriptor)
+
+    def _target_has_ended(self) -> bool:
+        """Tell: a launched command ends the recording, attached processes when their descendants are gone too."""
+        if self._waiting or not self._has_processes:
+            return False
+        if self._command:
+            return self._command.poll()
+        return not self._session.kernel.threads
+
+
+class _Signals:
+    """The first SIGINT, SIGTERM or SIGHUP ends the recording; it never cuts anything short."""
+
+    def __init__(self) -> None:
+        self.received = False
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        self._before_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+
+    @property
+    def descriptor(self) -> int:
+        """Turns readable when a signal has come."""
+        return self._reader.fileno()
+
+    def _note(self, _number: int, _frame: object) -> None:
+        self.received = True
+
+    def close(self) -> None:
+        """Put everything back."""
+        signal.set_wakeup_fd(self._before_fd)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._reader.close()
+        self._writer.close()

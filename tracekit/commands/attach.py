@@ -1,0 +1,52 @@
+"""tracekit attach"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from tracekit.commands import record
+from tracekit.errors import UsageError
+
+
+def pids(text: str) -> tuple[int, ...]:
+    """Parse a process id, or several with commas between."""
+    try:
+        found = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        found = (0,)
+    if min(found) < 1:
+        raise click.BadParameter(f"{text!r} is not a process id")
+    return found
+
+
+@click.command()
+@click.option("-p", "--pid", "groups", type=pids, multiple=True, help="Process to trace; repeat it, or 42,43.")
+@click.option("--comm", default="", help="Processes of this name, also those that come later.")
+@click.option("--cgroup", default="", help="Processes of this cgroup (v2) and those below it.")
+@click.option("--all", "everything", is_flag=True, help="Every process of this machine.")
+@record.options
+def command(groups: tuple[tuple[int, ...], ...], comm: str, cgroup: str, everything: bool, **given: Any) -> None:
+    r"""
+    Trace running processes and all that they start, into a recording.
+
+    Needs root, or CAP_BPF and CAP_PERFMON; `tracekit doctor` tells. Ctrl-C ends it cleanly.
+
+    \b
+    Examples:
+      sudo tracekit attach -p 4242
+      sudo tracekit attach -p $(pgrep -o gunicorn) -d 30s -o run.tk
+      sudo tracekit attach --comm python3 --syscalls
+      sudo tracekit attach --cgroup system.slice/agents.service -i 100ms
+      sudo tracekit attach --all --no-errors -d 5m --role 'worker=python*'
+
+    Exit codes: 0 done, 2 usage, 4 cannot, 130 interrupted with the recording saved.
+    """
+    chosen = {"-p": groups, "--comm": comm, "--cgroup": cgroup, "--all": everything}
+    given_ones = [name for name, value in chosen.items() if value]
+    if len(given_ones) != 1:
+        what = " and ".join(given_ones) or "nothing"
+        raise UsageError(f"cannot attach to {what}: give one of -p, --comm, --cgroup, --all", "tracekit attach -p PID")
+    flat = tuple(pid for group in groups for pid in group)
+    record.run({"pids": flat, "comm": comm, "cgroup": cgroup, "everything": everything}, given)

@@ -1,0 +1,155 @@
+"""What attach and run share: options of a recording, the status line, the last words."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tracekit.errors import EXIT_INTERRUPTED, UsageError
+from tracekit.units import format_count, format_ns, format_share, parse_ns, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tracekit.capture.options import Options
+    from tracekit.capture.session import Progress, Summary
+
+SHORTEST_INTERVAL_NS = 100_000_000
+_REDRAW_NS = 250_000_000
+
+
+def duration(text: str) -> int:
+    """Parse a length of time such as `10s`, `5m`, `100ms` into ns; a usage error names the units."""
+    try:
+        return parse_ns(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def role(text: str) -> tuple[str, str]:
+    """Split `NAME=GLOB`: processes whose comm matches GLOB have the role NAME."""
+    name, equals, pattern = text.partition("=")
+    if not (name and equals and pattern):
+        raise click.BadParameter(f"{text!r} is not NAME=GLOB")
+    return name, pattern
+
+
+_OPTIONS = (
+    click.option("-o", "--output", type=click.Path(path_type=Path), help="Recording to write [tracekit-DATE.tk]."),
+    click.option("-f", "--force", is_flag=True, help="Replace an existing recording."),
+    click.option("-d", "--duration", type=duration, default="0s", help="Stop after this long, e.g. 30s, 5m."),
+    click.option(
+        "-i", "--interval", type=Duration(), default="1s", show_default=True, help="Length of a tick, from 100ms."
+    ),
+    click.option("--children/--no-children", default=True, help="Follow the processes that the target starts [on]."),
+    click.option("--errors/--no-errors", default=True, help="Failed system calls [on]; taxes every call a little."),
+    click.option("--syscalls", is_flag=True, help="Latency of every system call; taxes every call more."),
+    click.option("--role", "roles", type=role, multiple=True, help="Call processes whose name matches GLOB by NAME."),
+)
+
+
+def options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that attach and run share."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def run(target: dict[str, Any], given: dict[str, Any]) -> None:
+    """Record *target* with the options *given*, talking to the user on stderr; exits."""
+    from tracekit.capture.options import Options  # noqa: PLC0415 - the help needs no collector
+    from tracekit.capture.session import record  # noqa: PLC0415
+
+    begin_ns = _process_start_ns()
+    interval = given["interval"]
+    if interval < SHORTEST_INTERVAL_NS:
+        raise UsageError(f"cannot tick every {format_ns(interval)}: 100 ms is the shortest", "-i 100ms")
+    output = given["output"] or Path(time.strftime("tracekit-%Y%m%d-%H%M%S.tk"))
+    chosen = Options(
+        output,
+        **target,
+        children=given["children"],
+        errors=given["errors"],
+        latency=given["syscalls"],
+        interval_ns=interval,
+        duration_ns=given["duration"],
+        force=given["force"],
+        roles=given["roles"],
+    )
+    status = _Status(sys.stderr.isatty())
+    try:
+        summary = record(chosen, status.attached, status.show, begin_ns)
+    finally:
+        status.clear()
+    _say(chosen, summary)
+    sys.exit(_exit_code(summary))
+
+
+def _process_start_ns() -> int:
+    """Return when this process began, on CLOCK_MONOTONIC: what a user waits for includes the interpreter."""
+    fields = Path("/proc/self/stat").read_text(errors="replace").rpartition(")")[2].split()
+    since_boot_ns = int(fields[19]) * 10**9 // os.sysconf("SC_CLK_TCK")
+    return since_boot_ns - time.clock_gettime_ns(time.CLOCK_BOOTTIME) + time.monotonic_ns()
+
+
+def _exit_code(summary: Summary) -> int:
+    return EXIT_INTERRUPTED if summary.reason == "interrupted" else summary.exit_code
+
+
+class _Status:
+    """One live line on a terminal; silent elsewhere."""
+
+    def __init__(self, live: bool) -> None:
+        self._live = live
+        self._drawn_ns = 0
+
+    def attached(self, ms: float) -> None:
+        """Say that tracing has begun."""
+        click.echo(f"tracekit: attached in {ms:.0f} ms", err=True)
+
+    def show(self, progress: Progress) -> None:
+        """Redraw, four times a second at most."""
+        now = time.monotonic_ns()
+        if not self._live or now - self._drawn_ns < _REDRAW_NS:
+            return
+        self._drawn_ns = now
+        parts = (
+            format_ns(round(progress.elapsed_ns, -8)),
+            f"{format_count(progress.threads)} threads",
+            f"{format_count(progress.events)} events",
+            f"{format_count(progress.lost)} lost",
+            f"cost {_cost(progress)}",
+        )
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns
+        sys.stderr.write("\r\x1b[K" + " · ".join(parts)[: columns - 1])
+        sys.stderr.flush()
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._live and self._drawn_ns:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+def _cost(progress: Progress) -> str:
+    return f"{format_share(progress.collector_share + (progress.bpf_share or 0))} of a core"
+
+
+def _say(chosen: Options, summary: Summary) -> None:
+    """Tell what was recorded, what was lost, what it cost, and what to do next."""
+    progress = summary.progress
+    name = printable(str(chosen.output))
+    length = format_ns(round(progress.elapsed_ns, -8))
+    click.echo(f"recorded  {name}: {length}, {format_count(progress.events)} events ({summary.reason})", err=True)
+    lost = ", ".join(f"{format_count(loss.count)} {loss.reason}" for loss in summary.losses)
+    click.echo(f"lost      {lost or 'nothing'}", err=True)
+    bpf = "not measured (too short)" if progress.bpf_share is None else format_share(progress.bpf_share)
+    click.echo(f"cost      collector {format_share(progress.collector_share)} of a core, BPF programs {bpf}", err=True)
+    for line in summary.missing:
+        click.echo(f"missing   {printable(line)}", err=True)
+    click.echo(f"next      tracekit report {name}", err=True)
