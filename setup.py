@@ -8,7 +8,7 @@ from setuptools import Command, setup
 from setuptools.command.build_py import build_py
 
 sys.path.insert(0, str(Path(__file__).parent / "bpf"))
-from build import ToolMissingError, build  # noqa: E402
+from build import ToolMissingError, build
 
 
 class BuildBpf(Command):
