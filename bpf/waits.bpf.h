@@ -52,7 +52,7 @@ static __always_inline void explain_wait(struct task_struct *task, struct task_s
 	reason = config.reason_of[nr];
 	if (waits & TASK_STOPPED_OR_TRACED)
 		reason = R_STOPPED;
-	else if (task->in_iowait)
+	else if (BPF_CORE_READ_BITFIELD(task, in_iowait))
 		reason = R_DISK;
 	else if (reason == R_DISK && waits & TASK_INTERRUPTIBLE)
 		reason = R_OTHER;	// the other end of a FIFO: disks are not waited for interruptibly

@@ -136,7 +136,8 @@ class _Session:
         self._lives.found(tasks)
         self._batch = Batch(writer)
         self._resources = Resources(lambda: self._lives.tgids, os.getpid())
-        self._resources.sample()
+        for series, value in self._resources.sample():
+            self._batch.value(series, value)
         self._cpu_ns = time.process_time_ns()
         self._lost: dict[str, int] = {}
         self._restarts = 0

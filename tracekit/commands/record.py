@@ -43,9 +43,7 @@ _OPTIONS = (
     click.option("-o", "--output", type=click.Path(path_type=Path), help="Recording to write [tracekit-DATE.tk]."),
     click.option("-f", "--force", is_flag=True, help="Replace an existing recording."),
     click.option("-d", "--duration", type=duration, default="0s", help="Stop after this long, e.g. 30s, 5m."),
-    click.option(
-        "-i", "--interval", type=Duration(), default="1s", show_default=True, help="Length of a tick, from 100ms."
-    ),
+    click.option("-i", "--interval", type=duration, default="1s", help="Length of a tick, from 100ms [1s]."),
     click.option("--children/--no-children", default=True, help="Follow the processes that the target starts [on]."),
     click.option("--errors/--no-errors", default=True, help="Failed system calls [on]; taxes every call a little."),
     click.option("--syscalls", is_flag=True, help="Latency of every system call; taxes every call more."),
