@@ -90,6 +90,7 @@ def test_between_takes_intervals_by_their_middle(run: Run, sample: Path) -> None
         (["--where", "rule=worker"], 2, "the recording has reason, role, syscall"),
         (["--by", "errno"], 2, "no histogram has this label"),
         (["--where", "worker"], 2, "not label=value"),
+        (["--where", "role=worker", "--where", "role=supervisor"], 2, "given twice"),
         (["--between", "20s", "10s"], 2, "ends before it begins"),
         (["--between", "x", "10s"], 2, "not a number"),
         (["--between", "40s", "50s"], 3, "the recording (30 s)"),

@@ -291,8 +291,8 @@ def test_failures_of_all_roles_add_up() -> None:
     found = failures.failures(summary(counters=table))
 
     assert found == [
-        failures.Failure("openat", "EACCES", 7, 0.1, noise=False),
-        failures.Failure("read", "EIO", 5, None, noise=False),
+        failures.Failure("openat", "EACCES", 7, 0.1, False, ("b", "a")),
+        failures.Failure("read", "EIO", 5, None, False, ("a",)),
     ]
 
 

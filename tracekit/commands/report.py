@@ -1,0 +1,70 @@
+"""tracekit report"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tracekit.analysis.summary import Summary, of_role, totals
+from tracekit.errors import EmptyHistogramError, UsageError
+from tracekit.export import json_
+from tracekit.recording.reader import Recording
+from tracekit.report import text
+from tracekit.report.terminal import say
+from tracekit.units import printable
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--role", default="", help="Only this role (see `CPU time by role`).")
+@click.option("--all-errors", is_flag=True, help="Rank the usual failures (EAGAIN, path search) with the others.")
+@click.option("--json", "as_json", is_flag=True, help="All numbers as JSON, in ns and bytes.")
+def command(file: Path, role: str, all_errors: bool, as_json: bool) -> None:
+    """
+    Say in one screen where the time went, what failed and what it cost.
+
+    Quantiles that the number of events cannot support are shown as `-`; what
+    was not measured is named, never shown as zero.
+
+    \b
+    Examples:
+      tracekit report run.tk
+      tracekit report run.tk --role worker
+      tracekit report run.tk --json | jq '.series[] | select(.metric=="runq.wait")'
+    """  # noqa: D301 - click takes the control character, not the two letters
+    with Recording(file) as recording:
+        summary = _read(recording)
+        if role:
+            summary = _cut(summary, role)
+        if as_json:
+            click.echo(json_.report(recording, summary))
+        elif not recording.intervals:
+            raise EmptyHistogramError(f"cannot report {file}: no interval was recorded", "record for longer")
+        else:
+            say(text.report(recording, summary, all_errors=all_errors))
+
+
+def _read(recording: Recording) -> Summary:
+    counters, gauges = totals(recording.values())
+    return Summary(
+        duration_ns=recording.duration_ns,
+        tiers=recording.host.tiers,
+        histograms=recording.histograms(),
+        counters=counters,
+        gauges=gauges,
+        stacks=recording.stacks(),
+        processes=recording.processes(),
+        in_flight=recording.in_flight(),
+        losses=recording.losses(),
+        lossy=len(recording.lossy),
+        partial=len(recording.partial),
+        complete=recording.complete,
+    )
+
+
+def _cut(summary: Summary, role: str) -> Summary:
+    if role not in summary.roles:
+        known = ", ".join(map(printable, summary.roles)) or "none"
+        raise UsageError(f"cannot report role {printable(role)}: the recording does not have it", f"one of: {known}")
+    return of_role(summary, role)
