@@ -7,6 +7,7 @@ import sqlite3
 import stat
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,6 @@ from tracekit.records import Clocks, Host, InFlight, Interval, Labels, Loss, Pro
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -289,15 +289,19 @@ def _check_file(path: Path) -> None:
             kind = "is a folder" if stat.S_ISDIR(status.st_mode) else "is not a regular file"
             raise UsageError(f"cannot read {path}: {kind}", _HOW_TO_MAKE)
         with path.open("rb") as file:
-            head = file.read(16)
+            head = file.read(18)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UsageError(f"cannot read {path}: no such file", _HOW_TO_MAKE) from error
     except OSError as error:
         raise RecordingError(f"cannot read {path}: {error.strerror}", "run as the file's owner") from error
     if not head:
         raise RecordingError(f"cannot read {path}: the file is empty", "record again")
-    if head != b"SQLite format 3\0":
+    if not head.startswith(b"SQLite format 3\0"):
         raise RecordingError(f"cannot read {path}: not a tracekit recording", _HOW_TO_MAKE)
+    page_bytes = int.from_bytes(head[16:], "big")
+    if page_bytes == 0 or (status.st_size % page_bytes and not Path(f"{path}-wal").exists()):
+        # SQLite takes a torn last page for one that ends in zeros; with a journal it comes from there
+        raise RecordingError(f"cannot read {path}: the file is damaged (its last page is torn)", "copy it again")
 
 
 def _connect(path: Path) -> sqlite3.Connection:

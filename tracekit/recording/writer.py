@@ -141,7 +141,7 @@ class Writer:
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
             self._db.execute(f"PRAGMA busy_timeout={_PATIENCE_MS}")
             try:
-                self._db.execute("PRAGMA journal_mode=DELETE")
+                self._db.execute("PRAGMA journal_mode=MEMORY")  # DELETE's own journal would outlive a kill
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error):
                     raise
@@ -156,7 +156,9 @@ class Writer:
     def _start(self, meta: dict[str, str]) -> None:
         schema = resources.files("tracekit.recording").joinpath("schema.sql").read_text()
         with self._errors():
-            self._db.executescript(f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT};")
+            self._db.execute("PRAGMA journal_mode=MEMORY")  # a rollback journal left by a kill could not be read
+            mark = f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT};"
+            self._db.executescript(f"BEGIN; {mark} COMMIT;")
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.execute("PRAGMA cache_size=-512")

@@ -1,0 +1,80 @@
+"""
+Record without a pause and print the number of each interval once it is committed: what tests kill.
+
+python -m tests.unit.committing FILE [INTERVALS]: with INTERVALS it finishes after so many, else never.
+Interval number n (from 1) holds what `tick` says, so that a reader can check all of it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from itertools import count
+from pathlib import Path
+
+from tests.sample import HOST, SECOND, SETTINGS, START_NS, TARGET
+from tracekit.recording.writer import Writer
+from tracekit.records import Clocks, HistogramDelta, Interval, Loss, Process, Series, Tick
+
+WAIT = Series("runq.wait", (("role", "worker"),), "histogram", "ns")
+CALLS = Series("syscall.calls", (("syscall", "openat"),), "counter", "count")
+STACK = ("worker", "worker", "on-CPU")
+CHECKPOINT_EVERY = 13
+
+
+def begin(path: Path, *, owner: tuple[int, int] | None = None) -> Writer:
+    return Writer(path, HOST, TARGET, Clocks(START_NS, 1, START_NS), SETTINGS, owner=owner)
+
+
+def tick(writer: Writer, number: int) -> Tick:
+    """Two events of n % 100 ns, a counter of n, a stack of n ns, process n, a lost event; now and then a new series."""
+    start = START_NS + number * SECOND
+    extra = Series("runq.wait", (("role", f"extra-{number // 10}"),), "histogram", "ns")
+    return Tick(
+        Interval(start, start + SECOND),
+        histograms=[_one(writer.series(WAIT), number), _one(writer.series(extra), number)],
+        values=[(writer.series(CALLS), number)],
+        stacks=[(writer.stack(STACK), number, 1)],
+        processes=[Process(number, 1, "worker", "spawned", start)],
+        losses=[Loss("ring_full", 1)],
+    )
+
+
+def checkpoint(writer: Writer, intervals: int) -> None:
+    """The sums of intervals 1..*intervals*, as the collector writes them now and then."""
+    numbers = range(1, intervals + 1)
+    series = {writer.series(WAIT): list(numbers)}
+    for number in numbers:
+        extra = Series("runq.wait", (("role", f"extra-{number // 10}"),), "histogram", "ns")
+        series.setdefault(writer.series(extra), []).append(number)
+    writer.checkpoint(
+        [_sum(ident, events) for ident, events in series.items()],
+        [(writer.stack(STACK), sum(numbers), intervals)],
+    )
+
+
+def _one(series: int, number: int) -> HistogramDelta:
+    return HistogramDelta(series, [number % 100], [1], number % 100, number % 100, number % 100)
+
+
+def _sum(series: int, numbers: list[int]) -> HistogramDelta:
+    values = [number % 100 for number in numbers]
+    slots = sorted(set(values))
+    return HistogramDelta(series, slots, [values.count(slot) for slot in slots], sum(values), min(values), max(values))
+
+
+def main() -> None:
+    print("begin", flush=True)
+    writer = begin(Path(sys.argv[1]))
+    for number in range(1, int(sys.argv[2]) + 1) if sys.argv[2:] else count(1):
+        writer.append(tick(writer, number))
+        print(number, flush=True)
+        if number % CHECKPOINT_EVERY == 0:
+            checkpoint(writer, number)
+    writer.finish([], {"reason": "duration"})
+    print("finished", flush=True)
+    time.sleep(60)  # to be killed here too
+
+
+if __name__ == "__main__":
+    main()
