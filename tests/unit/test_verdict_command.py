@@ -1,0 +1,320 @@
+"""tracekit verdict: what people and CI systems get, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from tests import golden
+from tests.sample import HOST, SECOND, write
+from tests.unit import recordings
+from tests.unit.evidence import evidence
+from tests.unit.recordings import Content
+from tracekit.analysis.objectives import parse
+from tracekit.analysis.verdict import judge
+from tracekit.cli import main
+from tracekit.export import junit
+from tracekit.export import verdict as verdict_json
+from tracekit.records import Host
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Run = Callable[..., tuple[int, str, str]]
+
+SLA = """
+[[objective]]
+series = "runq.wait"
+p99 = "< 10ms"
+
+[[objective]]
+name = "workers start fast"
+series = 'spawn.ready{role="worker"}'
+p95 = "< 30ms"
+"p99.9" = "< 100ms"
+rate = "> 5/s"
+
+[[objective]]
+name = "opens find their files"
+series = 'syscall.errors{syscall="openat"}'
+rate = "< 1%"
+
+[[objective]]
+name = "nothing is refused"
+series = 'syscall.errors{errno="EACCES"}'
+total = "<= 0"
+
+[[objective]]
+series = "spawn.failed"
+rate = "< 20%"
+
+[[objective]]
+series = "rss"
+max = "< 512MB"
+
+[[objective]]
+series = "host.cpu"
+mean = "< 50%"
+
+[[objective]]
+series = 'psi{resource="cpu",kind="some"}'
+rate = "< 30%"
+
+[[objective]]
+series = "io.write"
+rate = "> 1MB/s"
+
+[[objective]]
+series = 'syscall.latency{syscall="openat"}'
+p99 = "< 1ms"
+
+[[objective]]
+series = 'spawn.ready{role="wroker"}'
+p95 = "< 50ms"
+"""
+PASSING = '[[objective]]\nseries = "rss"\nmax = "< 512MB"\n'
+UNMEASURED = PASSING + '[[objective]]\nseries = "gpu.busy"\nmax = "< 90%"\n'
+HOSTILE = '\x1b[2J\x00\u202e<&"]]>\ufffe名前'
+
+
+@pytest.fixture
+def run(sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command in a folder with run.tk and an sla.toml; return exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.tk").write_bytes(sample.read_bytes())
+
+    def call(sla: str, *words: str, recording: str = "run.tk") -> tuple[int, str, str]:
+        (tmp_path / "sla.toml").write_text(sla, encoding="utf-8")
+        monkeypatch.setattr(sys, "argv", ["tracekit", "verdict", recording, "-s", "sla.toml", *words])
+        with pytest.raises(SystemExit) as left:
+            main()
+        out, err = capsys.readouterr()
+        return int(left.value.code or 0), out, err
+
+    return call
+
+
+def test_text(run):
+    """What a person reads: fits 80 columns, plain where it is no terminal."""
+    code, out, err = run(SLA)
+
+    assert (code, err) == (1, "")
+    assert max(map(len, out.splitlines())) <= 80
+    golden.check("verdict.txt", out)
+
+
+def test_only_state_words_have_colour(run, monkeypatch):
+    """Without their colour the lines are the same; NO_COLOR takes it away."""
+    _, plain, _ = run(SLA)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    _, coloured, _ = run(SLA)
+    monkeypatch.setenv("NO_COLOR", "1")
+    _, without, _ = run(SLA)
+
+    words = {"PASS": 32, "FAIL": 31, "NOT MEASURED": 33}
+    for word, colour in words.items():
+        coloured = coloured.replace(f"\x1b[{colour}m\x1b[1m{word}\x1b[0m", word)
+    assert coloured == plain == without
+
+
+def test_json(run):
+    """What a program reads, the same with either option."""
+    code, out, _ = run(SLA, "--json")
+
+    assert code == 1
+    assert run(SLA, "--format", "json") == (1, out, "")
+    assert json.loads(out)["state"] == "FAIL"
+    golden.check("verdict.json", out)
+
+
+def test_junit(run):
+    """What a CI system reads."""
+    code, out, _ = run(SLA, "--format", "junit")
+
+    assert code == 1
+    golden.check("verdict.xml", out)
+
+
+ATTRIBUTES = {
+    "testsuites": {"name", "time", "tests", "failures", "errors"},
+    "testsuite": {"name", "time", "tests", "failures", "errors", "skipped"},
+    "testcase": {"name", "classname"},
+    "failure": {"message", "type"},
+    "skipped": {"message"},
+}
+"""Those of Jenkins' junit-10.xsd that we write."""
+
+
+def test_junit_keeps_to_the_common_schema(run):
+    """Elements, attributes and sums that every parser expects."""
+    _, out, _ = run(SLA, "--format", "junit")
+
+    root = ET.fromstring(out.encode())
+    (suite,) = root
+    cases = list(suite)
+    assert (root.tag, suite.tag, {case.tag for case in cases}) == ("testsuites", "testsuite", {"testcase"})
+    assert all(set(element.attrib) == ATTRIBUTES[element.tag] for element in root.iter())
+    assert int(suite.get("tests")) == len(cases) == len({case.get("name") for case in cases})
+    assert int(suite.get("failures")) == len(suite.findall("testcase/failure"))
+    assert int(suite.get("skipped")) == len(suite.findall("testcase/skipped"))
+    assert float(suite.get("time")) == 30
+
+
+@pytest.mark.parametrize("content", ["text", "json", "junit"])
+@pytest.mark.parametrize(("sla", "code"), [(PASSING, 0), (SLA, 1), (UNMEASURED, 3)])
+def test_the_exit_code_is_the_verdict(run, sla, code, content):
+    """0 all passed, 1 one failed, 3 none failed but not all were measured; in every format."""
+    assert run(sla, "--format", content)[0] == code
+
+
+@pytest.mark.parametrize("content", ["text", "json", "junit"])
+def test_a_file_gets_the_same_without_colour(run, tmp_path, monkeypatch, content):
+    """-o writes what stdout would get; the last line goes to stderr."""
+    _, out, _ = run(SLA, "--format", content)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+
+    code, nothing, err = run(SLA, "--format", content, "-o", "out")
+
+    assert (code, nothing) == (1, "")
+    assert (tmp_path / "out").read_text(encoding="utf-8") == out
+    assert "6 passed, 4 failed, 3 not measured" in err
+
+
+@pytest.mark.parametrize("name", ["run.tk", "sla.toml", "./run.tk"])
+def test_what_was_read_is_not_overwritten(run, tmp_path, sample, name):
+    """-o with the wrong name must not cost the recording."""
+    code, _, err = run(SLA, "-o", name)
+
+    assert code == 2
+    assert err == f"tracekit: cannot write {name.removeprefix('./')}: it is what was read\n  try: another -o OUT\n"
+    assert (tmp_path / "run.tk").read_bytes() == sample.read_bytes()
+
+
+def test_a_file_that_cannot_be_written(run):
+    """One line, and not the exit code of a verdict."""
+    code, _, err = run(SLA, "-o", "no/such/folder")
+
+    assert code == 4
+    assert err.startswith("tracekit: cannot write no/such/folder: No such file")
+
+
+def test_a_slip_in_the_file(run):
+    """File, objective, key, and what to try: two lines, exit 2, nothing on stdout."""
+    code, out, err = run('[[objective]]\nname = "x"\nseries = "rss"\nmax = "512MB"\n')
+
+    assert (code, out) == (2, "")
+    assert err == (
+        'tracekit: cannot use sla.toml: objective 1 "x", key max: '
+        '"512MB" does not start with <, <=, > or >= and a number\n'
+        '  try: max = "< 50ms"\n'
+    )
+
+
+def test_a_limit_that_does_not_fit_the_recording(run):
+    """The same for what only the recording can tell."""
+    code, out, err = run('[[objective]]\nseries = "rss"\nmax = "< 50ms"\n')
+
+    assert (code, out) == (2, "")
+    assert err == (
+        'tracekit: cannot use sla.toml: objective 1, key max: "< 50ms" does not fit rss, a gauge of bytes\n'
+        '  try: max = "< 512MB"\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"), [("none.toml", "No such file"), (".", "Is a directory"), ("run.tk", "not UTF-8")]
+)
+def test_an_sla_file_that_cannot_be_read(run, name, cause):
+    """A usage error, as click gives the later -s the last word."""
+    code, out, err = run(SLA, "-s", name)
+
+    assert (code, out) == (2, "")
+    assert err.startswith(f"tracekit: cannot read {name}: ")
+    assert cause in err
+
+
+def test_an_sla_file_of_windows(run):
+    """A byte order mark and \\r\\n are what some editors write."""
+    assert run("\ufeff" + PASSING.replace("\n", "\r\n"))[0] == 0
+
+
+def test_no_recording(run):
+    """The recording's own errors pass through."""
+    assert run(SLA, recording="none.tk")[0] == 2
+
+
+def test_a_recording_that_is_not_finished(run, tmp_path):
+    """It is judged, and said."""
+    write(tmp_path / "growing.tk", intervals=5, losses=False, finish=False)
+
+    code, out, _ = run(PASSING, recording="growing.tk")
+
+    assert code == 0
+    assert "note: the recording is not finished" in out
+    assert json.loads(run(PASSING, "--json", recording="growing.tk")[1])["complete"] is False
+
+
+def test_an_empty_recording_has_no_verdict(run, tmp_path):
+    """No interval: nothing passes."""
+    recordings.write(tmp_path / "empty.tk", Content(intervals=0))
+
+    code, out, _ = run(SLA, recording="empty.tk")
+
+    assert code == 3
+    assert "PASS" not in out
+
+
+def test_several_series_of_a_recording_are_judged_interval_by_interval(run, tmp_path):
+    """The worst interval is that of the merged series, as the value is."""
+    rows = [("runq.wait", {"role": role}, [value] * 10) for role, value in (("a", 10**6), ("b", 5 * 10**6))]
+    recordings.write(tmp_path / "two.tk", Content(histograms=rows, intervals=3))
+
+    _, out, _ = run('[[objective]]\nseries = "runq.wait"\nmean = "< 1ms"\n', "--json", recording="two.tk")
+
+    (objective,) = json.loads(out)["objectives"]
+    assert (objective["n"], objective["value"], objective["worst"]) == (
+        60,
+        3 * 10**6,
+        {"start_ns": 0, "value": 3 * 10**6},
+    )
+
+
+@pytest.mark.parametrize(("tiers", "code"), [(("sched", "errors"), 0), (("sched",), 3)])
+def test_the_tiers_of_the_recording_decide_what_absence_means(run, tmp_path, tiers, code):
+    """No failed open is a zero only if failed calls were recorded."""
+    host = Host(**(vars(HOST) | {"tiers": tiers}))
+    recordings.write(tmp_path / "t.tk", Content(counters=[("syscall.calls", {"syscall": "openat"}, 9)], host=host))
+
+    sla = "[[objective]]\nseries = 'syscall.errors{syscall=\"openat\"}'\ntotal = '<= 0'\n"
+
+    assert run(sla, recording="t.tk")[0] == code
+
+
+def test_hostile_names_do_nothing(run, tmp_path):
+    """A role that a traced program chose, and a title from a pull request, in all three formats."""
+    rows = [("runq.wait", {"role": HOSTILE}, [SECOND])]
+    recordings.write(tmp_path / "h.tk", Content(histograms=rows))
+    title = json.dumps(HOSTILE)
+    sla = f"[[objective]]\nname = {title}\nseries = 'runq.wait{{role=\"me\"}}'\nmax = '< 1ms'\nmin = '< 1ms'\n"
+
+    text = run(sla, recording="h.tk")[1]
+    document = json.loads(run(sla, "--json", recording="h.tk")[1])
+    root = ET.fromstring(run(sla, "--format", "junit", recording="h.tk")[1].encode())
+
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert document["objectives"][0]["name"] == HOSTILE
+    assert root[0][0].get("name").startswith('\\u001b[2J\\u0000\u202e<&"]]>\\ufffe名前: runq.wait')
+
+
+def test_junit_of_any_file_name_is_xml():
+    """A path may hold bytes that are no UTF-8."""
+    judgement = judge(parse(PASSING, "s"), evidence())
+
+    assert ET.fromstring(junit.encode(judgement, "a\udcff\x01.tk"))[0].get("name") == "a\\udcff\\u0001.tk"
+    assert json.loads(verdict_json.encode(judgement, "a\udcff.tk"))["recording"] == "a\udcff.tk"
