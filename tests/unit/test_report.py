@@ -14,7 +14,7 @@ import pytest
 from tests import golden
 from tests.sample import HOST, SECOND
 from tests.unit.recordings import Content, write
-from tracekit.analysis import failures, saturation, spawns, walltime
+from tracekit.analysis import failures, saturation, spawns, use, walltime
 from tracekit.analysis.summary import Summary, supported, totals
 from tracekit.histogram import of_values
 from tracekit.records import Host, InFlight, Loss, Process, Series, Target, labels_of
@@ -117,6 +117,11 @@ def test_hostile_names_stay_on_the_screen(run: Run, tmp_path: Path) -> None:
             ("syscall.errors", long | {"errno": "EAGAIN"}, 2**53),
             ("spawn.count", long, 999_999),
             ("spawn.failed", long, 999_999),
+            *[
+                ("psi", {"resource": r, "kind": k}, 1_234_567)
+                for r in ("cpu", "memory", "io")
+                for k in ("some", "full")
+            ],
             ("switches", {"kind": "voluntary"}, 10**15),
             ("switches", {"kind": "involuntary"}, 10**15),
             ("migrations", {}, 10**15),
@@ -269,6 +274,8 @@ def test_the_longest_queue_is_named() -> None:
         ("futex", "ETIMEDOUT", True),
         ("connect", "ETIMEDOUT", False),
         ("ioctl", "ENOTTY", True),
+        ("readlink", "EINVAL", True),
+        ("mmap", "EINVAL", False),
         ("wait4", "ECHILD", True),
         ("openat", "EACCES", False),
         ("write", "ENOSPC", False),
@@ -315,6 +322,7 @@ def test_wall_time_is_whole() -> None:
         ("a", "t", "blocked", "lock", "futex"): 25,
         ("a", "t", "run queue"): 1,
         ("a", "t", "on-CPU"): 19,
+        ("a", "t", "blocked", "other", "-"): 0,
     }
     weights = {frames: type("W", (), {"weight": weight})() for frames, weight in stacks.items()}
 
@@ -358,3 +366,42 @@ def test_the_sample_host_is_the_one_shown(run: Run, sample: Path) -> None:
     _, out, _ = run("report", sample)
 
     assert HOST.hostname in out.splitlines()[2]
+
+
+def test_an_idle_disk_is_not_an_unmeasured_one() -> None:
+    """Nothing moved, and nothing was looked at, are two answers."""
+    still = counters(("host.disk.read", {"disk": "vda"}, 0), ("host.net.sent", {"nic": "lo"}, 0))
+
+    assert (use.disks(summary(counters=still)), use.nics(summary(counters=still))) == ([], [])
+    assert (use.disks(summary()), use.nics(summary())) == (None, None)
+
+
+def test_the_busiest_disk_is_first() -> None:
+    """Rates are per second of the recording, shares of its length."""
+    table = counters(
+        ("host.disk.read", {"disk": "a"}, 50),
+        ("host.disk.busy", {"disk": "a"}, SECOND),
+        ("host.disk.read", {"disk": "b"}, 0),
+        ("host.disk.busy", {"disk": "b"}, 5 * SECOND),
+    )
+
+    assert use.disks(summary(counters=table)) == [use.Disk("b", 0.5, 0, None), use.Disk("a", 0.1, 5, None)]
+
+
+def test_memory_is_judged_at_its_fullest() -> None:
+    """The mean hides the minute in which it was full."""
+    free = Series("host.memory.available", (), "gauge", "bytes")
+    _, gauges = totals({free: np.array([900.0, 100.0, 800.0])})
+
+    assert use.memory(summary(gauges=gauges), 1000) == use.Memory(900, 0.9, None)
+    assert use.memory(summary(), 1000) is None
+
+
+def test_loss_is_loud_and_says_what_it_means(run: Run, tmp_path: Path) -> None:
+    """A report that is not whole says so, with the consequence where it is known."""
+    path = write(tmp_path / "lossy.tk", Content(losses=[Loss("ring", 3), Loss("new_reason", 2)]))
+
+    _, out, _ = run("report", path)
+
+    assert "LOST 5 events in 1 of 1 intervals: ring 3 (processes not seen), new_reason 2" in " ".join(out.split())
+    assert "nothing was lost" not in out

@@ -9,10 +9,11 @@ if TYPE_CHECKING:
     from tracekit.analysis.summary import Summary
 
 _PATHS = """open openat openat2 stat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat
-    execve execveat"""
+    execve execveat statfs"""
 _ONLY = {
     "ENOENT": _PATHS,  # the search along PATH, sys.path, library and locale folders
-    "ETIMEDOUT": "futex futex_wait futex_waitv",  # a wait with a time limit; from connect it is a failure
+    "ETIMEDOUT": "futex futex_wait futex_waitv restart_syscall",  # a time limit; from connect: a failure
+    "EINVAL": "readlink readlinkat",  # is this a link?
     "ENOTTY": "ioctl",  # is this a terminal?
     "ECHILD": "wait4 waitid",  # no child left to wait for
     "EINPROGRESS": "connect",  # every connect of a non-blocking socket

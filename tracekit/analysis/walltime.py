@@ -50,8 +50,10 @@ def parts(summary: Summary) -> list[Part]:
         name = reason if state == "blocked" else state
         weights[name] = weights.get(name, 0) + stack.weight
     whole = sum(weights.values())
-    order = sorted(weights, key=lambda name: (name != ON_CPU, name != RUN_QUEUE, -weights[name], name))
-    return [Part(name, weights[name], weights[name] / whole, _slices(summary, name)) for name in order if whole]
+    order = sorted(
+        filter(weights.get, weights), key=lambda name: (name != ON_CPU, name != RUN_QUEUE, -weights[name], name)
+    )
+    return [Part(name, weights[name], weights[name] / whole, _slices(summary, name)) for name in order]
 
 
 def roles(summary: Summary) -> list[tuple[str, float]]:

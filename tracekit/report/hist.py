@@ -100,6 +100,8 @@ def _bars(whole: Histogram, unit: str) -> list[str]:
 
 
 def _range(row: Octave, unit: str) -> list[str]:
+    if row.high - row.low == 1 and unit != "ns":
+        return ["", format_value(row.low, unit)]
     if unit == "ns":
         return [format_ns(row.low), format_ns(row.high)]
     return [format_value(row.low, "count"), format_value(row.high - 1, unit)]

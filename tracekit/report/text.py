@@ -25,6 +25,15 @@ NOT_MEASURED = "not measured"
 
 _LEVELS = {"unknown": NOT_MEASURED, "fine": "not saturated", "pressure": "some pressure", "saturated": "SATURATED"}
 _COLORS = {"unknown": None, "fine": "green", "pressure": "yellow", "saturated": "red"}
+_LOSSES = {
+    "task_state": "threads not seen",
+    "wake": "wake-ups not seen, waits too long",
+    "clock": "clocks disagreed, taken as 0 ns",
+    "clamped": "too large, taken as 73 min",
+    "ring": "processes not seen",
+    "series": "without their labels",
+    "names": "under `<other>`",
+}
 _ROWS = 6
 _NOISE = 4
 _NAME = 20
@@ -98,7 +107,7 @@ def _judged(name: str, level: saturation.Level, evidence: list[str]) -> list[str
 
 def _stalls(some: float | None, full: float | None = None) -> list[str]:
     known = [f"{who} {format_share(share)}" for who, share in (("some", some), ("all", full)) if share is not None]
-    return [f"the host's tasks stalled: {', '.join(known)} of time"] if known else []
+    return [f"host's tasks stalled: {', '.join(known)} of time"] if known else []
 
 
 def _cpu_evidence(cpu: saturation.Cpu) -> list[str]:
@@ -110,7 +119,7 @@ def _cpu_evidence(cpu: saturation.Cpu) -> list[str]:
         lines += flow(["each wait " + marks[0], *marks[1:]], 0, _EVIDENCE)
     if cpu.longest:
         mean = f"mean {cpu.length.mean:.2f}, p99 {cpu.length.quantile(0.99)} tasks"
-        lines.append(f"queue per CPU: {mean}; cpu {fit(cpu.longest.cpu, 4)} {cpu.longest.mean:.2f}")
+        lines.append(f"queue per CPU: {mean}; cpu {fit(cpu.longest.cpu, 4)}: {cpu.longest.mean:.2f}")
     if cpu.throttled_ns:
         periods = "" if cpu.periods is None else f" in {format_count(cpu.periods)} periods"
         lines.append(f"throttled by its cgroup: {format_ns(cpu.throttled_ns)}{periods}")
@@ -158,7 +167,7 @@ def _blocked(summary: Summary) -> list[str]:
         name = fit(call.syscall, _NAME) + (" *" if call.usual else "")
         numbers = [format_ns(part.total), format_count(part.count), *_marks(part), format_ns(part.high)]
         rows.append([name, *numbers])
-    lines = [heading("Longest blocked", "inside which system call"), *table(rows, "<>>>>>")]
+    lines = [heading("Longest blocked", "finished waits inside each system call"), *table(rows, "<>>>>>")]
     rest = calls[_ROWS:]
     if rest:
         lines.append(f"  and {len(rest)} more: {format_ns(sum(call.waits.total for call in rest))}")
@@ -185,7 +194,9 @@ def _failures(summary: Summary, all_errors: bool) -> list[str]:
     lines = [heading("Failed system calls", "" if ranked else "only the usual ones"), *table(rows, "<<>>><")]
     rest = ranked[len(shown) :]
     if rest:
-        lines.append(f"  and {format_count(sum(f.count for f in rest))} of {len(rest)} more kinds (--all-errors)")
+        lines.append(
+            f"  and {format_count(sum(f.count for f in rest))} failures of {len(rest)} more kinds (--all-errors)"
+        )
     return lines + _noise(noise)
 
 
@@ -251,7 +262,7 @@ def _use_memory(summary: Summary, memory_bytes: int) -> list[str]:
         return ["memory", NOT_MEASURED]
     swap = "" if found.swap_bytes is None else f", swap {format_bytes(found.swap_bytes)}"
     spawned = spawns.spawns(summary)
-    oom = "-" if spawned is None else f"{format_count(spawned.oom)} OOM kills (target)"
+    oom = "-" if spawned is None else f"{format_count(spawned.oom)} OOM kills"
     taken = f"{format_share(found.share)} at most, {format_bytes(found.taken_bytes)}"
     return ["memory", taken, _stalled(summary, "memory") + swap, oom]
 
@@ -263,7 +274,7 @@ def _use_disks(summary: Summary) -> list[list[str]]:
     rows = []
     for disk in found[:2]:
         busy = [] if disk.busy is None else [format_share(disk.busy)]
-        ways = _ways(("read", disk.read_rate), ("write", disk.write_rate))
+        ways = _ways(("r", disk.read_rate), ("w", disk.write_rate))
         rows.append([f"disk {fit(disk.name, 10)}", ", ".join(busy + ways), _stalled(summary, "io"), "-"])
     return rows
 
@@ -293,16 +304,16 @@ def _stalled(summary: Summary, resource: str) -> str:
 def _used(summary: Summary) -> list[str]:
     found = use.used(summary)
     cpu = [f"{found.cpu.mean:.2f} CPUs (at most {found.cpu.max:.2f})"] if found.cpu else []
-    rss = [f"{format_bytes(found.rss.max)} RSS"] if found.rss else []
-    gauges = [("processes", found.processes), ("threads", found.threads), ("files open", found.fds)]
-    counts = [f"{format_count(samples.max)} {name}" for name, samples in gauges if samples]
     moves = [("read", found.read), ("written", found.written)]
     moved = [f"{format_bytes(count)} {name}" for name, count in moves if count is not None]
-    if not cpu + rss + counts + moved:
-        return [f"  the target: {NOT_MEASURED}"]
-    lines = [", ".join(part) for part in (cpu + moved, rss + counts) if part]
-    lines[-1] += " (at most)" if rss + counts else ""
-    return [f"  {'the target:' if not number else '':<11} {line}" for number, line in enumerate(lines)]
+    rss = [f"RSS {format_bytes(found.rss.max)}"] if found.rss else []
+    gauges = [("processes", found.processes), ("threads", found.threads), ("open files", found.fds)]
+    most = rss + [f"{name} {format_count(samples.max)}" for name, samples in gauges if samples]
+    lines = [", ".join(cpu + moved)] if cpu + moved else []
+    lines += [f"at most {', '.join(most)}"] if most else []
+    return [
+        f"  {'the target:' if not number else '':<11} {line}" for number, line in enumerate(lines or [NOT_MEASURED])
+    ]
 
 
 def _in_flight(summary: Summary) -> list[str]:
@@ -314,7 +325,7 @@ def _in_flight(summary: Summary) -> list[str]:
     rows = [[format_ns(w.age_ns), f"pid {w.pid}", _who(w), _what(w)] for w in waits[:5]]
     lines = [heading("Still waiting at the end", "for how long so far"), *table(rows, "><<<")]
     if len(waits) > 5:
-        lines.append(f"  and {len(waits) - 5} more waits, younger")
+        lines.append(f"  and {len(waits) - 5} more waits")
     if idle:
         lines.append(f"  and {len(idle)} idle in poll or sleep, up to {format_ns(idle[0].age_ns)}")
     return lines
@@ -343,9 +354,13 @@ def _loss(summary: Summary, intervals: int) -> list[str]:
     if not lost:
         return flow([heading("Loss", "nothing was lost"), *partial], 2)
     total = format_count(sum(loss.count for loss in lost))
-    reasons = [f"{fit(loss.reason, 20)} {format_count(loss.count)}" for loss in lost]
+    reasons = [fit(loss.reason, 20) + f" {format_count(loss.count)}" + _meaning(loss.reason) for loss in lost]
     reasons[0] = f"LOST {total} events in {summary.lossy} of {intervals} intervals: {reasons[0]}"
     return [click.style(line, fg="red", bold=True) for line in flow(reasons + partial, 2)]
+
+
+def _meaning(reason: str) -> str:
+    return f" ({_LOSSES[reason]})" if reason in _LOSSES else ""
 
 
 def _cost(summary: Summary) -> str:
