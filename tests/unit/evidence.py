@@ -79,7 +79,7 @@ def evidence(
         "histograms": {series: part for series, part in wholes.items() if part.count},
         "values": values,
         "intervals": [Interval(ns, ns + SECOND) for ns in start],
-        "partial": frozenset(),
+        "partial": 0,
         "tiers": frozenset({"sched", "errors"}),
         "losses": [],
         "complete": True,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import math
+import re
+import signal
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -26,11 +28,11 @@ if TYPE_CHECKING:
 
 LOST_TOLERANCE = 0.01
 """A larger share of lost events leaves nothing to judge: a p99 could be all of them."""
-PARTIAL_TOLERANCE = 0.1
-"""So does a larger share of the time that is known to lack data: rates and totals are too low by as much."""
 
 _NEAR = 0.75
 """How like a word must be to be what was meant: `spawn.raedy`, but not `span.latency`, for `spawn.ready`."""
+_HOW = re.compile(r"exit [1-9][0-9]{0,2}|signal [0-9]+|OOM kill")
+"""How a process can fail, beside the name of a signal: the words of capture/lives.py."""
 _SAMPLED = ("runq.length", "psi", "throttle.", "io.", "host.", "cost.")
 """Metrics that the collector reads at each tick: events that the kernel lost are none of theirs."""
 _TIERS = {
@@ -81,7 +83,7 @@ class Evidence:
         series: all that it knows.
         histograms: of each histogram series with events, over the whole length.
         values: float64[intervals] of each counter (increases) and gauge (NaN: no sample).
-        partial: numbers of intervals known to lack data.
+        partial: how many intervals are known to lack data.
         tiers: what the collector was asked to measure: `sched`, `errors`, ...
         complete: False if the recording has not ended.
         slices: gives the histogram of (metric, labels) in each interval, in order of time.
@@ -91,7 +93,7 @@ class Evidence:
     histograms: Mapping[Series, Histogram]
     values: Mapping[Series, NDArray[np.float64]]
     intervals: Sequence[Interval]
-    partial: frozenset[int]
+    partial: int
     tiers: frozenset[str]
     losses: Sequence[Loss]
     complete: bool
@@ -126,12 +128,6 @@ class Evidence:
     def lost(self) -> int:
         """Number of events seen but not recorded."""
         return sum(loss.count for loss in self.losses)
-
-    @cached_property
-    def partial_share(self) -> float:
-        """Share of the time that is known to lack data."""
-        lacking = float(np.nansum(self.seconds[sorted(self.partial)])) if self.partial else 0.0
-        return lacking / self.duration_s if self.duration_s else 0.0
 
 
 @dataclass(frozen=True)
@@ -222,14 +218,12 @@ def _doubt(kind: str, metric: str, evidence: Evidence) -> Missing | None:
     """Say what makes the events of the kernel too incomplete to judge; None if nothing does."""
     if kind == "gauge" or _is_sampled(metric):
         return None
-    lost = evidence.lost / (evidence.events + evidence.lost) if evidence.lost else 0.0
-    if lost > LOST_TOLERANCE:
-        reasons = ", ".join(printable(loss.reason) for loss in evidence.losses if loss.count)
-        fact = f"{format_count(evidence.lost)} events were lost, {format_share(lost)} of all ({reasons})"
-        return Missing(fact, "trace fewer processes, or without --syscalls")
-    if evidence.partial_share > PARTIAL_TOLERANCE:
-        return Missing(f"{format_share(evidence.partial_share)} of the time is known to lack data", "record again")
-    return None
+    share = evidence.lost / (evidence.events + evidence.lost) if evidence.lost else 0.0
+    if share <= LOST_TOLERANCE:
+        return None
+    reasons = ", ".join(printable(loss.reason) for loss in evidence.losses if loss.count)
+    fact = f"{format_count(evidence.lost)} events were lost, {format_share(share)} of all ({reasons})"
+    return Missing(fact, "trace fewer processes, or without --syscalls")
 
 
 def _of_histograms(objective: Objective, found: Sequence[Series], evidence: Evidence) -> Measurement | Missing:
@@ -351,7 +345,7 @@ def _is_zero(objective: Objective, evidence: Evidence) -> bool:
     Tell whether the absence of a counter of failures means that nothing failed.
 
     It does if there was something that could fail, and if no label of the objective could be a slip
-    of the pen: a failure of a kind that is not seen, beside others that are, proves nothing.
+    of the pen, which would pass for ever.
     """
     base = BASES.get(objective.metric)
     if base is None or _is_off(objective.metric, evidence):
@@ -362,17 +356,16 @@ def _is_zero(objective: Objective, evidence: Evidence) -> bool:
 
 def _is_known(metric: str, name: str, value: str, evidence: Evidence) -> bool:
     """Tell whether a label without a series of *metric* is a word that the recording could have used."""
-    base = BASES[metric]
-    if name == base.shared:
-        return True
     if name == "role":
         return any(series.label("role") == value for series in evidence.series)
+    if name != BASES[metric].kind:
+        return name == BASES[metric].shared
+    if name == "how":
+        return bool(value in signal.Signals.__members__ or _HOW.fullmatch(value))
     seen = {series.label(name) for series in evidence.matching(metric, ())}
-    if name == "errno":
-        number = getattr(errno, value, None)
-        aliases = {other for other in seen if getattr(errno, other, None) == number}  # EWOULDBLOCK is EAGAIN
-        return value in seen or (isinstance(number, int) and not aliases)
-    return name == base.kind and not seen
+    number = getattr(errno, value, None)
+    aliases = {other for other in seen if getattr(errno, other, None) == number}  # EWOULDBLOCK is EAGAIN
+    return value in seen or (isinstance(number, int) and not aliases)
 
 
 def _is_off(metric: str, evidence: Evidence) -> bool:

@@ -127,7 +127,7 @@ def judge(objectives: Iterable[Objective], evidence: Evidence) -> Judgement:
         verdicts=tuple(_judge(objective, evidence) for objective in objectives),
         duration_ns=round(evidence.duration_s * 1e9),
         intervals=len(evidence.intervals),
-        partial=len(evidence.partial),
+        partial=evidence.partial,
         events=evidence.events,
         losses=tuple(loss for loss in evidence.losses if loss.count),
         complete=evidence.complete,

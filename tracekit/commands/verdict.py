@@ -96,14 +96,13 @@ def _evidence(recording: Recording) -> Evidence:
         for number in range(len(recording.intervals)):
             yield merge(list(recording.histograms(metric, dict(where), (number, number + 1)).values()))
 
-    tiers = recording.settings.get("tiers") or recording.host.tiers
     return Evidence(
         series=recording.series(),
         histograms=recording.histograms(),
         values=recording.values(),
         intervals=recording.intervals,
-        partial=frozenset(recording.partial),
-        tiers=frozenset(tiers),
+        partial=len(recording.partial),
+        tiers=frozenset(recording.host.tiers),
         losses=recording.losses(),
         complete=recording.complete,
         slices=slices,

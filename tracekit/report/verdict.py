@@ -47,7 +47,8 @@ def _of_verdict(verdict: Verdict) -> Iterator[str]:
     name = printable(objective.title) or objective.series
     space = " " * (_STATE - len(verdict.state.value))
     yield f"{_word(verdict.state)}{space}{pad(name, _NAME)}  {outcome(verdict)}"
-    below = ", ".join(grounds(verdict)) or verdict.reason
+    whole = (ground.replace(" ", "\xa0") for ground in grounds(verdict))  # lines break between grounds, not in them
+    below = ", ".join(whole) or verdict.reason
     yield from _wrapped(" " * _STATE + below, _STATE)
     if verdict.hint:
         yield from _wrapped(f"{' ' * _STATE}try: {verdict.hint}", _STATE + 5)
@@ -69,4 +70,5 @@ def _word(state: State) -> str:
 
 
 def _wrapped(text: str, indent: int) -> list[str]:
-    return textwrap.wrap(text, WIDTH, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+    filled = textwrap.wrap(text, WIDTH, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+    return [line.replace("\xa0", " ") for line in filled]
