@@ -11,6 +11,7 @@ import click
 
 from tracekit import __version__
 from tracekit.errors import EXIT_CANNOT, EXIT_INTERRUPTED, TracekitError
+from tracekit.units import printable
 
 COMMANDS = {
     "attach": "Trace running processes into a recording.",
@@ -47,7 +48,7 @@ class _Lazy(click.Group):
 @click.version_option(__version__, prog_name="tracekit")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
-    r"""
+    """
     Tell where the time of a running system went, from the kernel's run queue up.
 
     \b
@@ -58,7 +59,7 @@ def cli(ctx: click.Context) -> None:
 
     Exit codes: 0 done or passed, 1 an objective failed, 2 usage, 3 no verdict,
     4 cannot (environment), 130 interrupted with the recording saved.
-    """
+    """  # noqa: D301 - click takes the control character, not the two letters
     ctx.color = _wants_color()
 
 
@@ -92,6 +93,6 @@ def main() -> None:
 
 
 def _explain(text: str, hint: str) -> None:
-    click.echo(f"tracekit: {text}", err=True)
+    click.echo(f"tracekit: {printable(text)}", err=True)
     if hint:
-        click.echo(f"  try: {hint}", err=True)
+        click.echo(f"  try: {printable(hint)}", err=True)
