@@ -1,10 +1,10 @@
 """
 One agent: has some candidate policies evaluated, keeps the best, and ends.
 
-usage: agent.py REDIS_PORT NUMBER
+usage: agent.py REDIS_PORT TRANSCRIPTS NUMBER
 
-It also does what agents do in the wild: looks for files that are not there and calls a
-tool server that is down.
+It also does what agents do in the wild: looks for files that are not there, makes a
+folder that exists and calls a tool server that is down.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ GIVES_UP_EVERY = 10
 def main() -> int:
     """Return 1 if the agent gave up, as every tenth does: the tool was vital to it."""
     be_called("agent")
-    redis_port, number = int(sys.argv[1]), int(sys.argv[2])
+    redis_port, transcripts, number = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     configuration(number)
-    tool = tool_is_up()
-    if not tool and number % GIVES_UP_EVERY == 0:
+    if not tool_is_up() and number % GIVES_UP_EVERY == 0:
         return 1
     scores = ask_for_scores(RedisLists(redis_port), number)
+    transcripts.mkdir(exist_ok=True)
+    (transcripts / f"{number}.json").write_text(json.dumps(scores))
     return 0 if len(scores) == CANDIDATES else 1
 
 
@@ -48,7 +49,7 @@ def configuration(number: int) -> str:
 def tool_is_up() -> bool:
     """Try the tool server."""
     try:
-        socket.create_connection(TOOL_SERVER, timeout=1).close()
+        socket.create_connection(TOOL_SERVER).close()
     except OSError:
         return False
     return True

@@ -33,7 +33,7 @@ def main() -> None:
     """Run for --seconds, then leave nothing behind."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--redis-port", type=int, required=True, help="of a Redis server on this machine")
-    parser.add_argument("--database", type=Path, required=True, help="SQLite file of results, created if missing")
+    parser.add_argument("--folder", type=Path, required=True, help="where results and transcripts go")
     parser.add_argument("--seconds", type=float, default=60, help="how long to run")
     options = parser.parse_args()
     be_called("supervisor")
@@ -42,8 +42,10 @@ def main() -> None:
         RedisLists(options.redis_port)
     except ConnectionError as error:
         sys.exit(f"supervisor: no Redis server on port {options.redis_port}: {error.strerror}")
-    with evaluators(options.redis_port, options.database):
-        failed = spawn_agents(options.redis_port, time.monotonic() + options.seconds)
+    with evaluators(options.redis_port, options.folder / "results.db"):
+        program = Path(__file__).with_name("agent.py")
+        agent = [sys.executable, str(program), str(options.redis_port), str(options.folder / "transcripts")]
+        failed = spawn(agent, time.monotonic() + options.seconds)
     print(f"supervisor: {failed} agents gave up", file=sys.stderr)  # noqa: T201
 
 
@@ -63,23 +65,22 @@ def evaluators(redis_port: int, database: Path) -> Iterator[None]:
             process.join()
 
 
-def spawn_agents(redis_port: int, until: float) -> int:
-    """Start agents at an even pace, collect those that ended; return how many failed."""
+def spawn(agent: list[str], until: float) -> int:
+    """Start *agent* NUMBER at an even pace, collect those that ended; return how many failed."""
     running: list[subprocess.Popen[bytes]] = []
     codes: list[int] = []
     number = 0
-    program = Path(__file__).with_name("agent.py")
     try:
         while time.monotonic() < until:
             number += 1
-            running.append(subprocess.Popen([sys.executable, program, str(redis_port), str(number)]))
+            running.append(subprocess.Popen([*agent, str(number)]))
             time.sleep(1 / AGENTS_PER_SECOND)
-            codes += [agent.returncode for agent in running if agent.poll() is not None]
-            running = [agent for agent in running if agent.returncode is None]
+            codes += [process.returncode for process in running if process.poll() is not None]
+            running = [process for process in running if process.returncode is None]
     finally:
-        for agent in running:
-            agent.terminate()
-            agent.wait()
+        for process in running:
+            process.terminate()
+            process.wait()
     return sum(code != 0 for code in codes)
 
 
