@@ -1,0 +1,97 @@
+"""Folded stacks come back as they were written, whatever the frames are called."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tracekit.export import folded
+from tracekit.stacks import below, merge, tree
+
+names = st.one_of(
+    st.text(st.characters(exclude_categories=()), max_size=8),
+    st.text("a; 12.\n\t\r\0-_:\ufeff\u2028\udcff", max_size=6),
+)
+stacks = st.lists(names, max_size=5).map(tuple)
+whole = st.integers(0, 2**63)
+weighted = st.dictionaries(stacks, whole, max_size=8)
+decimal = st.dictionaries(stacks, st.floats(1e-9, 1e18), max_size=8)
+
+
+def total(weights):
+    return sum(weights.values())
+
+
+@given(weighted)
+def test_written_stacks_read_back(weights):
+    """Every line parses, and gives the stack that `foldable` promises with its exact weight."""
+    wanted = merge({folded.foldable(stack): weight} for stack, weight in weights.items() if weight)
+
+    back = folded.read(folded.write(weights).encode())
+
+    assert back.malformed == []
+    assert back.weights == wanted
+
+
+@given(weighted)
+def test_no_weight_is_lost_in_text(weights):
+    """Names that become equal are added, never overwritten."""
+    assert total(folded.read(folded.write(weights).encode()).weights) == total(weights)
+
+
+@given(decimal)
+def test_decimal_weights_read_back(weights):
+    """py-spy and bcc may write decimals: to the last bit."""
+    plain = merge({folded.foldable(stack): weight} for stack, weight in weights.items())
+
+    back = folded.read(folded.write(weights).encode())
+
+    assert back.weights == plain
+
+
+@given(weighted)
+def test_writing_settles(weights):
+    """What was read back is written the same: the rules apply once."""
+    once = folded.write(weights)
+
+    assert folded.write(folded.read(once.encode()).weights) == once
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_counted(data):
+    """Foreign data never raises; each line is a stack, malformed or empty."""
+    found = folded.read(data)
+
+    lines = [line for line in data.decode("utf-8-sig", "backslashreplace").split("\n") if line.strip()]
+    assert len(found.malformed) + len(found.weights) <= len(lines)
+    assert all(math.isfinite(weight) and weight >= 0 for weight in found.weights.values())
+
+
+@given(weighted)
+def test_the_tree_holds_what_the_stacks_hold(weights):
+    """Each node weighs what the stacks through it weigh; the root weighs all of them."""
+    grown = tree(weights)
+
+    paths = [()]
+    for node in range(1, len(grown.frames)):
+        paths.append((*paths[grown.parents[node]], grown.frames[node]))
+    assert len(set(paths)) == len(paths)
+    assert [grown.weight(node) for node in range(len(paths))] == [total(below(weights, path)) for path in paths]
+    assert set(paths) >= set(weights)
+
+
+@given(weighted)
+def test_a_subtree_follows_its_node(weights):
+    """`i + 1 .. i + sizes[i] - 1` are the nodes below i, and lie inside its range."""
+    grown = tree(weights)
+
+    for node, size in enumerate(grown.sizes):
+        inside = range(node + 1, node + size)
+        assert all(grown.parents[other] in range(node, other) for other in inside)
+        assert all(
+            grown.starts[node] <= grown.starts[other] <= grown.ends[other] <= grown.ends[node] for other in inside
+        )
+        after = node + size
+        assert after == len(grown.frames) or grown.parents[after] < node

@@ -1,0 +1,110 @@
+"""Layout of a flame graph: kinds of frames, and boxes too narrow to draw."""
+
+from __future__ import annotations
+
+import pytest
+
+from tracekit.analysis.flame import Look, Part, is_wall_time, layout, look_of
+from tracekit.errors import EmptyHistogramError
+
+WALL = {
+    ("worker", "main", "on-CPU"): 50,
+    ("worker", "main", "run queue"): 10,
+    ("worker", "main", "blocked", "disk", "fsync"): 30,
+    ("worker", "bg", "blocked", "lock", "futex"): 10,
+}
+
+
+def drawn(flame):
+    """Return (name, depth, start, share) of each box, in hundredths."""
+    return [(box.name, box.depth, round(100 * box.start), round(100 * box.share)) for box in flame.boxes]
+
+
+def test_boxes_of_a_small_graph():
+    """Callers carry their callees, in order of names; what is a caller's own stays free at its right."""
+    flame = layout({("a", "b"): 20, ("a", "c", "d"): 30, ("a",): 10, ("z",): 40})
+
+    assert drawn(flame) == [("all", 0, 0, 100), ("a", 1, 0, 60), ("b", 2, 0, 20), ("c", 2, 20, 30), ("d", 3, 20, 30),
+                            ("z", 1, 60, 40)]  # fmt: skip
+    assert [box.of_parent for box in flame.boxes] == pytest.approx([1, 0.6, 1 / 3, 0.5, 1, 0.4])
+    assert (flame.total, flame.stacks, flame.merged) == (100, 4, 0)
+
+
+def test_narrow_boxes_are_merged_beside_the_wide_ones():
+    """Their sum stays visible as one box, and each of them is counted."""
+    flame = layout({("a", "b"): 90, ("a", "c", "x"): 3, ("a", "d"): 3, ("a", "0"): 4}, min_share=0.05)
+
+    assert drawn(flame) == [("all", 0, 0, 100), ("a", 1, 0, 100), ("b", 2, 0, 90), ("", 2, 90, 10)]
+    assert flame.boxes[-1].look == Look("merged")
+    assert (flame.boxes[-1].merged, flame.boxes[-1].weight, flame.merged) == (4, 10, 4)
+
+
+def test_what_is_too_narrow_even_merged_is_counted():
+    """A box of nothing to see is not drawn, but the number of frames says it was there."""
+    flame = layout({("a",): 99, ("b", "c"): 1}, min_share=0.05)
+
+    assert drawn(flame) == [("all", 0, 0, 100), ("a", 1, 0, 99)]
+    assert flame.merged == 2
+
+
+def test_too_many_boxes():
+    """The widest are drawn, the others merged, however wide they would be."""
+    flame = layout({("a",): 4, ("b",): 3, ("c",): 2, ("d",): 2}, min_share=0, max_boxes=3)
+
+    assert [box.name for box in flame.boxes] == ["all", "a", "b", ""]
+    assert (flame.merged, flame.boxes[-1].weight) == (2, 4)
+
+
+@pytest.mark.parametrize("weights", [{}, {("a",): 0}, {("a", "b"): 0.0}])
+def test_nothing_is_not_drawn(weights):
+    """A picture of no weight would look like a program that did nothing."""
+    with pytest.raises(EmptyHistogramError, match="no stack has a weight"):
+        layout(weights)
+
+
+def test_what_wall_time_ended_in():
+    """The legend adds up to the whole: each state and each reason of blocking, the roles without a share."""
+    assert layout(WALL).parts == [
+        Part(Look("on-CPU"), 0.5),
+        Part(Look("run queue"), 0.1),
+        Part(Look("blocked", "disk"), 0.3),
+        Part(Look("blocked", "lock"), 0.1),
+        Part(Look("who"), None),
+    ]
+
+
+def test_code_under_a_state_keeps_its_kind():
+    """Stacks of code on top of a state are told by their frames, and the state keeps its share."""
+    stack = ("worker", "main", "blocked", "disk", "fsync", "save (db.py:3)", "vfs_fsync_[k]")
+
+    flame = layout({stack: 5})
+
+    kinds = [box.look.kind for box in flame.boxes]
+    assert kinds == ["all", "who", "who", "blocked", "blocked", "blocked", "python", "kernel"]
+    assert flame.parts[0] == Part(Look("blocked", "disk"), 1)
+
+
+@pytest.mark.parametrize(
+    ("frame", "kind"),
+    [
+        ("handle (app/server.py:42)", "python"),
+        ("py::handle:/srv/app/server.py", "python"),
+        ("_find_and_load (<frozen importlib._bootstrap>:1007)", "python"),
+        ("fast_path (core.pyx:9)", "python"),
+        ("vfs_read_[k]", "kernel"),
+        ("PyEval_EvalFrameDefault", "native"),
+        ("std::vector<int>::push_back", "native"),
+        ("happy.pyramid", "native"),
+        ("blocked", "native"),
+    ],
+)
+def test_kind_of_code(frame, kind):
+    """Suffix `_[k]` is the kernel, a Python file name is Python, the rest is other code."""
+    assert look_of(("main", frame), wall=False) == Look(kind)
+
+
+def test_wall_time_is_told_by_its_third_frame():
+    """One stack without a state, and the words on-CPU and blocked are just names of functions."""
+    assert is_wall_time(WALL)
+    assert not is_wall_time({**WALL, ("main", "read"): 1})
+    assert not is_wall_time({**WALL, ("a", "b", "c"): 1})

@@ -1,0 +1,203 @@
+"""tracekit flamegraph"""
+
+from __future__ import annotations
+
+import stat
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+
+from tracekit.analysis import flame
+from tracekit.commands import between as part
+from tracekit.errors import EmptyHistogramError, MachineError, RecordingError, UsageError
+from tracekit.export import folded
+from tracekit.recording.reader import Recording
+from tracekit.report import flamegraph
+from tracekit.stacks import below
+from tracekit.units import format_count, format_ns, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tracekit.stacks import Weights
+
+_FORMATS = {".svg": "svg", ".folded": "folded", ".txt": "folded"}
+_SQLITE = b"SQLite format 3\0"
+_HOW_TO_FOLD = "perf script | stackcollapse-perf.pl, py-spy record --format raw, bcc's profile -f"
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Stacks, what they are called, what they are weighed in, and what is not in them."""
+
+    stacks: folded.Folded
+    title: str
+    unit: str
+    notes: tuple[str, ...] = ()
+
+
+@click.command()
+@click.argument("file")
+@click.option("-o", "output", type=click.Path(path_type=Path), metavar="FILE", help="Write FILE.svg or FILE.folded.")
+@click.option("--format", "form", type=click.Choice(["folded", "svg"]), help="Default: as -o is named, or folded.")
+@click.option("--title", metavar="T", help="Words above the picture.")
+@part.option
+@click.option("--role", default="", help="Only stacks that begin with this frame: a role.")
+@click.option("--unit", type=click.Choice(["samples", "ns", "bytes"]), help="What the weights of a folded file are.")
+@click.option("--json", "as_json", is_flag=True, help="The stacks as JSON.")
+def command(
+    file: str,
+    output: Path | None,
+    form: str | None,
+    title: str | None,
+    between: part.Times | None,
+    role: str,
+    unit: str | None,
+    as_json: bool,
+) -> None:
+    """
+    Show where wall time went as folded stacks, or draw them as a flame graph.
+
+    FILE is a recording, or any file of folded stacks (`main;work;read 12`); `-`
+    reads those from stdin. A recording gives for each thread, in ns:
+
+    \b
+      role;thread;on-CPU 410000000
+      role;thread;run queue 60000000
+      role;thread;blocked;reason;syscall 300000000
+
+    In folded lines `;` in a name becomes `:`, control codes become \\x0a text.
+    The SVG needs a browser to zoom and search, and nothing else.
+
+    \b
+    Examples:
+      tracekit flamegraph run.tk
+      tracekit flamegraph run.tk -o run.svg
+      tracekit flamegraph run.tk --between 10s 20s --role worker -o slow.svg
+      perf script | stackcollapse-perf.pl | tracekit flamegraph - -o perf.svg
+    """  # noqa: D301 - click takes the control character, not the two letters
+    form = _form(output, form, as_json)
+    source = _read(file, between, unit)
+    source = _of_role(source, role) if role else source
+    text = _text(replace(source, title=title or source.title), form)
+    if output:
+        _write(output, text, file)
+    else:
+        click.echo(text.encode(), nl=False)
+    for note in source.notes:
+        click.echo(f"note: {note}", err=True)
+
+
+def _form(output: Path | None, form: str | None, as_json: bool) -> str:
+    """Return `json`, `svg` or `folded`."""
+    if as_json and (output or form):
+        raise UsageError("cannot use --json with -o or --format: it goes to stdout")
+    if as_json:
+        return "json"
+    if output and not form and output.suffix.lower() not in _FORMATS:
+        raise UsageError(f"cannot write {output}: its name does not say what", "a name in .svg or .folded, or --format")
+    return form or (_FORMATS[output.suffix.lower()] if output else "folded")
+
+
+def _text(source: _Source, form: str) -> str:
+    if form == "json":
+        return folded.as_json(source.stacks, source.unit) + "\n"
+    if form == "folded":
+        return folded.write(source.stacks.weights)
+    drawn = flame.layout(source.stacks.weights)
+    return flamegraph.svg(flamegraph.Picture(drawn, source.title, source.unit, source.notes))
+
+
+def _read(file: str, between: part.Times | None, unit: str | None) -> _Source:
+    """Read a recording or folded stacks, whichever *file* holds; a pipe is read once."""
+    name = "stdin" if file == "-" else file
+    try:
+        with _open(file) as stream:
+            head = stream.read(len(_SQLITE))
+            rest = b"" if head == _SQLITE else stream.read()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UsageError(f"cannot read {file}: no such file") from error
+    except OSError as error:
+        raise RecordingError(f"cannot read {name}: {error.strerror}") from error
+    if head != _SQLITE:
+        if between:
+            raise UsageError(f"cannot use --between: {name} holds folded stacks, which have no times")
+        return _folded(name, head + rest, unit)
+    if file == "-" or not stat.S_ISREG(Path(file).stat().st_mode):
+        raise UsageError(f"cannot read {name}: a recording cannot come through a pipe", "name its file")
+    if unit:
+        raise UsageError("cannot use --unit: the weights of a recording are ns")
+    return _recorded(Path(file), between)
+
+
+def _open(file: str) -> BinaryIO:
+    return sys.stdin.buffer if file == "-" else Path(file).open("rb")
+
+
+def _recorded(path: Path, between: part.Times | None) -> _Source:
+    with Recording(path) as recording:
+        intervals = part.intervals(recording, between) if between else None
+        weights: Weights = {stack: held.weight for stack, held in recording.stacks(intervals).items()}
+        if not weights:
+            raise EmptyHistogramError(f"cannot show {path}: no wall time was recorded", "record for longer")
+        times = between or (0, recording.duration_ns)
+        when = f"{format_ns(times[0])} to {format_ns(times[1])}" if between else format_ns(times[1])
+        notes = tuple(_gaps(recording))
+    return _Source(folded.Folded(weights, []), f"{path.name}: wall time of its threads, {when}", "ns", notes)
+
+
+def _gaps(recording: Recording) -> Iterable[str]:
+    losses = [loss for loss in recording.losses() if loss.count]
+    if losses:
+        reasons = ", ".join(f"{format_count(loss.count)} {printable(loss.reason)}" for loss in losses)
+        yield f"lost while recording: {reasons}"
+    if recording.partial:
+        yield f"{len(recording.partial)} of {len(recording.intervals)} intervals lack data"
+    if not recording.complete:
+        yield "the recording is not complete: still growing, or its collector was killed"
+
+
+def _folded(name: str, data: bytes, unit: str | None) -> _Source:
+    if b"\0" in data:
+        raise RecordingError(f"cannot read {name}: neither a recording nor folded stacks (binary)", _HOW_TO_FOLD)
+    found = folded.read(data)
+    if not found.weights:
+        first = f"line {found.malformed[0][0]} is {_cut(found.malformed[0][1])}" if found.malformed else "it is empty"
+        raise RecordingError(f"cannot read {name}: no folded stacks ({first})", _HOW_TO_FOLD)
+    unit = unit or ("ns" if flame.is_wall_time(found.weights) else "samples")
+    notes = (_malformed(found),) if found.malformed else ()
+    return _Source(found, Path(name).name, unit, notes)
+
+
+def _malformed(found: folded.Folded) -> str:
+    number, text = found.malformed[0]
+    count = len(found.malformed)
+    lines = "1 line is not a folded stack" if count == 1 else f"{count:,} lines are not folded stacks"
+    return f"{lines} and left out: line {number} is {_cut(text)}"
+
+
+def _cut(text: str) -> str:
+    return repr(printable(text if len(text) <= 40 else text[:39] + "…"))
+
+
+def _of_role(source: _Source, role: str) -> _Source:
+    found = below(source.stacks.weights, (role,))
+    if not found:
+        known = sorted({printable(stack[0]) for stack in source.stacks.weights if stack})
+        has = ", ".join(known[:8]) + (", …" if len(known) > 8 else "")
+        raise UsageError(f"cannot show role {printable(role)}: no stack begins with it", f"one of: {has}")
+    stacks = replace(source.stacks, weights=found)
+    return replace(source, stacks=stacks, title=f"{source.title}, role {role}")
+
+
+def _write(path: Path, text: str, source: str) -> None:
+    try:
+        if path.exists() and source != "-" and path.samefile(source):
+            raise UsageError(f"cannot write {path}: it is the file that is read", "another -o FILE")
+        path.write_bytes(text.encode())
+    except OSError as error:
+        raise MachineError(f"cannot write {path}: {error.strerror}", "another -o FILE") from error
+    click.echo(f"wrote {path}", err=True)
