@@ -49,6 +49,7 @@ def test_histograms(key, limit, value):
     assert value <= found.value <= value * 129 / 128
     assert (found.n, found.counted) == (100, "events")
     assert found.unit == ("count" if key == "rate" else "ns")
+    assert (found.above is None) == (key in ("total", "rate") or ">" in limit)
 
 
 def test_a_missed_latency_says_by_how_much_how_often_and_when():
@@ -353,6 +354,15 @@ def test_a_recording_of_no_numbers_is_no_pass(odd):
     ]
 
     assert [each.state for each in found] == [State.NOT_MEASURED] * 3
+
+
+def test_the_worst_interval_is_a_number():
+    """One sample is none: what is shown, and what JSON can hold, is the largest that is."""
+    gauge = {("rss", ""): ("bytes", [5.0] * 8 + [7.0, float("inf")])}
+
+    found = verdict("rss", "p50", "< 5B", gauges=gauge)
+
+    assert (found.state, found.worst.start_ns, found.worst.value) == (State.FAIL, 8 * SECOND, 7)
 
 
 @pytest.mark.parametrize(
