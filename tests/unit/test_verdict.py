@@ -197,6 +197,13 @@ def test_no_data_is_no_pass(series, key, limit, reason, hint):
     assert found.hint.startswith(hint)
 
 
+def test_what_was_never_tried_is_said_so():
+    """Although other calls failed: what helps is not the list of those."""
+    found = verdict('syscall.errors{syscall="fdatasync"}', "total", "<= 0", counters=FAILED)
+
+    assert found.reason == 'syscall.calls{syscall="fdatasync"} counted nothing that could fail'
+
+
 def test_no_events_is_no_pass():
     """A histogram series that never got an event."""
     found = verdict("spawn.ready", "max", "< 1s", histograms={("spawn.ready", "role=worker"): [[]] * INTERVALS})

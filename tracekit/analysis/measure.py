@@ -287,7 +287,7 @@ def _share(
         if strange:
             hint = f'rate = "{objective.limit.operator} 5/s", or leave {strange[0]} out'
             raise _refusal(objective, f"{base.metric} is not counted by {strange[0]}, so there is no share", hint)
-        whole = evidence.increases(evidence.matching(base.metric, _shared(objective)))
+        whole = _tried(objective, evidence)
         if not np.isfinite(whole).all():
             return _NOT_FINITE
         n, counted = round(float(whole.sum())), base.metric
@@ -335,6 +335,11 @@ def _shared(objective: Objective) -> Labels:
     return tuple(pair for pair in objective.where if pair[0] == BASES[objective.metric].shared)
 
 
+def _tried(objective: Objective, evidence: Evidence) -> NDArray[np.float64]:
+    """Return float64[intervals], how often that could have failed which *objective* counts the failures of."""
+    return evidence.increases(evidence.matching(BASES[objective.metric].metric, _shared(objective)))
+
+
 def _no_base(objective: Objective) -> Missing:
     base = format_series(BASES[objective.metric].metric, _shared(objective))
     return Missing(f"{base} counted nothing that could fail", "record while it happens")
@@ -347,11 +352,10 @@ def _is_zero(objective: Objective, evidence: Evidence) -> bool:
     It does if there was something that could fail, and if no label of the objective could be a slip
     of the pen, which would pass for ever.
     """
-    base = BASES.get(objective.metric)
-    if base is None or _is_off(objective.metric, evidence):
+    if objective.metric not in BASES or _is_off(objective.metric, evidence):
         return False
-    tried = evidence.increases(evidence.matching(base.metric, _shared(objective))).sum() > 0
-    return bool(tried) and all(_is_known(objective.metric, *label, evidence) for label in objective.where)
+    known = all(_is_known(objective.metric, *label, evidence) for label in objective.where)
+    return known and bool(_tried(objective, evidence).sum() > 0)
 
 
 def _is_known(metric: str, name: str, value: str, evidence: Evidence) -> bool:
@@ -378,10 +382,11 @@ def _absence(objective: Objective, evidence: Evidence) -> Missing:
     if _is_off(metric, evidence):
         return Missing(f"{metric} was not measured", _TIERS[metric][1])
     same = evidence.matching(metric, ())
-    if same:
-        return _other_labels(objective, same)
-    if metric in BASES:
+    missing = _other_labels(objective, same) if same else None
+    if metric in BASES and not (missing and missing.hint) and not _tried(objective, evidence).any():
         return _no_base(objective)
+    if missing:
+        return missing
     metrics = sorted({series.metric for series in evidence.series})
     near = get_close_matches(metric, metrics, 1, _NEAR)
     hint = printable(near[0]) if near else "tracekit report, which shows what was measured"
