@@ -24,7 +24,7 @@ State = Literal["ok", "incomplete", "gap"]
 FINEST = 8
 """Most rows per power of two: a row is at most 9 % high."""
 _FINE = [(1, steps) for steps in range(FINEST, 3, -1)]
-_COARSE = [(1, 3), (1, 2), *((powers, 1) for powers in (1, 2, 3, 4, 6, 14, 42))]
+_COARSE = [(1, 3), (1, 2), (2, 3), *((powers, 1) for powers in (1, 2, 3, 4, 6, 14, 42))]
 """Heights of rows in powers of two, as (numerator, denominator)."""
 _TAIL = 0.001
 """Where no fine row fits, this share of the events, the smallest, goes into one row."""
@@ -208,7 +208,7 @@ def _edges(events: Events, most: int, limits: Collection[int]) -> Counts:
     fitting = _finest(_FINE + _COARSE, body, high, most - 1, limits)
     if fitting is None:
         fitting = _between(_COARSE[-1], low, high, limits)[-most:]
-    return np.unique(np.append(fitting, np.uint64(0)))
+    return fitting if low >= fitting[0] else np.append(np.zeros(1, dtype=np.uint64), fitting)
 
 
 def _finest(heights: list[_Height], low: int, high: int, most: int, limits: Collection[int]) -> Counts | None:

@@ -14,164 +14,120 @@ from typing import TYPE_CHECKING
 import click
 
 from tracekit.analysis import heatmap
+from tracekit.commands import between as part
+from tracekit.commands import where as chosen
 from tracekit.errors import EmptyHistogramError, MachineError, UsageError
 from tracekit.histogram import HIGHEST, merge
 from tracekit.recording.reader import Recording
-from tracekit.records import Series, labels_of
+from tracekit.records import labels_of
 from tracekit.report import heatmap_json, heatmap_svg, heatmap_terminal, palette
 from tracekit.report.heatmap_words import Subject
-from tracekit.units import format_ns, parse_ns, printable, split_number
+from tracekit.units import format_value, parse_ns, printable, split_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tracekit.recording.reader import Between
-
     Build = Callable[[heatmap.Size], heatmap.Grid]
 
 _PICTURES = (".svg", ".png")
-_ALL_ROWS = heatmap.FINEST * HIGHEST.bit_length()
+_WHOLE = heatmap.Size(columns=sys.maxsize, rows=heatmap.FINEST * HIGHEST.bit_length())
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What was asked for, as it was typed."""
+    """What is to be in the picture."""
 
     metric: str
-    where: tuple[str, ...]
+    where: dict[str, str]
+    between: part.Times | None
     limits: tuple[str, ...]
-    between: tuple[str, str] | None
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--metric", default="", help="What to draw: runq.wait, offcpu, syscall.latency, ...")
-@click.option("--where", multiple=True, metavar="LABEL=VALUE", help="Only series with this label; repeatable.")
+@click.option("--metric", default="", metavar="M", help="What to draw: runq.wait, offcpu, syscall.latency, ...")
+@chosen.option
+@part.option
 @click.option("--limit", "limits", multiple=True, metavar="10ms", help="Draw a line there; repeatable.")
-@click.option("--between", nargs=2, metavar="T1 T2", help="Only this time, since the start: 10s 2m.")
-@click.option("-o", "output", type=click.Path(path_type=Path), metavar="FILE", help="Draw into FILE.svg or FILE.png.")
-@click.option("--json", "as_json", is_flag=True, help="Print the numbers, one column an interval.")
+@click.option("-o", "output", type=click.Path(path_type=Path), metavar="FILE", help="Write FILE.svg or FILE.png.")
+@click.option("--json", "as_json", is_flag=True, help="The numbers as JSON, one column an interval.")
 def command(
     file: Path,
     metric: str,
-    where: tuple[str, ...],
+    where: dict[str, str],
+    between: part.Times | None,
     limits: tuple[str, ...],
-    between: tuple[str, str] | None,
     output: Path | None,
     as_json: bool,
 ) -> None:
-    r"""
-    Draw when which values occurred: time from left to right, latency upwards, colour for how often.
+    """
+    Show when which values occurred: time to the right, values upwards, colour for how often.
 
-    All events of the series that match are in the picture, with a line each for
-    the median and the p99 of every moment.
+    Every event of the series that match is in the picture, even a single one;
+    two lines follow the median and the p99 of each moment.
 
     \b
     Examples:
       tracekit heatmap run.tk --metric runq.wait --limit 10ms
       tracekit heatmap run.tk --metric offcpu --where reason=disk -o disk.svg
       tracekit heatmap run.tk --metric runq.wait --between 10s 20s --json
-    """
-    if output and (as_json or output.suffix.lower() not in _PICTURES):
-        hint = "leave out -o or --json" if as_json else "a name that ends in .svg or .png"
-        raise UsageError(f"cannot write {output}: {'--json goes to stdout' if as_json else 'no such format'}", hint)
+    """  # noqa: D301 - click takes the control character, not the two letters
+    if output and as_json:
+        raise UsageError("cannot use --json with -o: it goes to stdout")
+    if output and output.suffix.lower() not in _PICTURES:
+        raise UsageError(f"cannot write {output}: no picture of this kind", "a name in .svg or .png")
     with Recording(file) as recording:
-        subject, build = _read(recording, _Wanted(metric, where, limits, between))
+        subject, build = _read(recording, _Wanted(metric, where, between, limits))
     if as_json:
-        grid = build(heatmap.Size(sys.maxsize, _ALL_ROWS))
-        click.echo(json.dumps(heatmap_json.as_json(subject, grid)))
+        click.echo(json.dumps(heatmap_json.as_json(subject, build(_WHOLE))))
     elif output:
-        _write(output, _drawing(output)(subject, build))
+        _write(output, _painter(output)(subject, build), file)
     else:
         click.echo("\n".join(heatmap_terminal.draw(subject, build, _screen())), color=True)
 
 
 def _read(recording: Recording, wanted: _Wanted) -> tuple[Subject, Build]:
-    """Return what the map is about and what builds its grid."""
-    series = _series(recording, wanted)
-    between = _between(recording, wanted.between)
-    chosen = dict(recording.histograms(series[0].metric, _where(wanted), between))
-    whole = merge(list(chosen.values()))
-    if not whole.count:
-        raise EmptyHistogramError(
-            f"cannot draw {printable(series[0].metric)}: no events in this time", "another --between"
-        )
-    cells = recording.cells(series, between)
-    limits = tuple(sorted({_limit(text, series[0].unit) for text in wanted.limits}))
+    """Return what the map is about, and what builds its grid."""
+    series = chosen.histograms(recording, wanted.metric, wanted.where)
+    intervals = part.intervals(recording, wanted.between) if wanted.between else (0, len(recording.intervals))
+    histograms = recording.histograms(wanted.metric, wanted.where, intervals)
+    if not histograms:
+        raise EmptyHistogramError(f"cannot show {printable(wanted.metric)}: no events in this time")
+    cells = recording.cells(series, intervals)
+    unit = series[0].unit
+    limits = tuple(sorted({_limit(text, unit) for text in wanted.limits}))
     subject = Subject(
-        metric=series[0].metric,
-        unit=series[0].unit,
-        labels=next(iter(chosen)).labels if len(chosen) == 1 else labels_of(_where(wanted)),
-        series=len(chosen),
-        histogram=whole,
+        metric=wanted.metric,
+        unit=unit,
+        labels=next(iter(histograms)).labels if len(histograms) == 1 else labels_of(wanted.where),
+        series=len(histograms),
+        histogram=merge(list(histograms.values())),
         limits=limits,
         origin_ns=recording.start_ns,
         clocks=recording.clocks,
         losses=tuple(recording.losses()),
     )
-    build = functools.partial(
-        heatmap.build,
-        heatmap.Events(cells.interval, cells.slot, cells.count),
-        {number: recording.intervals[number] for number in range(*between)},
-        recording.partial | recording.lossy,
-        limits=limits,
-    )
-    return subject, build
-
-
-def _series(recording: Recording, wanted: _Wanted) -> list[Series]:
-    """Return the histogram series that match, at least one."""
-    known = [series for series in recording.series() if series.kind == "histogram"]
-    if not known:
-        raise EmptyHistogramError(f"cannot draw {wanted.metric or 'anything'}: the recording has no histograms yet")
-    metrics = ", ".join(sorted({printable(series.metric) for series in known}))
-    if not any(series.metric == wanted.metric for series in known):
-        what = f"no histogram {printable(wanted.metric)!r}" if wanted.metric else "no --metric"
-        raise UsageError(
-            f"cannot draw: {what}; the recording has {metrics}", "tracekit heatmap FILE --metric runq.wait"
-        )
-    matching = [series for series in recording.series(wanted.metric, _where(wanted)) if series.kind == "histogram"]
-    if not matching:
-        pairs = {
-            f"{name}={value}" for series in known if series.metric == wanted.metric for name, value in series.labels
-        }
-        hint = "--where " + ", ".join(map(printable, sorted(pairs)[:12]))
-        raise UsageError(f"cannot draw {wanted.metric}: no series has {' and '.join(wanted.where)}", hint)
-    return matching
-
-
-def _where(wanted: _Wanted) -> dict[str, str]:
-    for pair in wanted.where:
-        if "=" not in pair:
-            raise UsageError(f"cannot use --where {pair}: no label=value", "--where role=worker")
-    return dict(pair.split("=", 1) for pair in wanted.where)
+    events = heatmap.Events(cells.interval, cells.slot, cells.count)
+    times = {number: recording.intervals[number] for number in range(*intervals)}
+    lacking = recording.partial | recording.lossy
+    return subject, functools.partial(heatmap.build, events, times, lacking, limits=limits)
 
 
 def _limit(text: str, unit: str) -> int:
     try:
-        limit = parse_ns(text) if unit == "ns" else round(split_number(text)[0])
+        limit = parse_ns(text) if unit == "ns" else _number(text, unit)
     except ValueError as error:
         raise UsageError(f"cannot draw a limit: {error}", "--limit 10ms" if unit == "ns" else "--limit 3") from error
     if limit >= HIGHEST:
-        raise UsageError(f"cannot draw a limit: {text} is above all that is recorded", f"at most {format_ns(HIGHEST)}")
+        raise UsageError(f"cannot draw a limit at {text}: values go up to {format_value(HIGHEST, unit)}")
     return limit
 
 
-def _between(recording: Recording, times: tuple[str, str] | None) -> Between:
-    """Return the intervals that have a part in the wanted time."""
-    if times is None:
-        return 0, len(recording.intervals)
-    try:
-        start, end = (recording.start_ns + parse_ns(time) for time in times)
-    except ValueError as error:
-        raise UsageError(f"cannot use --between: {error}", "--between 10s 20s") from error
-    inside = [
-        n for n, interval in enumerate(recording.intervals) if interval.start_ns < end and start < interval.end_ns
-    ]
-    if not inside:
-        length = format_ns(recording.duration_ns)
-        raise UsageError(f"cannot use --between {' '.join(times)}: the recording has nothing there", f"0s to {length}")
-    return inside[0], inside[-1] + 1
+def _number(text: str, unit: str) -> int:
+    number, word = split_number(text)
+    if word not in ("", unit):
+        raise ValueError(f"{text!r} is not in {unit}")
+    return int(number)
 
 
 def _screen() -> heatmap_terminal.Screen:
@@ -181,8 +137,8 @@ def _screen() -> heatmap_terminal.Screen:
     return heatmap_terminal.Screen(size.columns, size.lines, depth)
 
 
-def _drawing(path: Path) -> Callable[[Subject, Build], bytes]:
-    """Return what draws the format that *path* is named after."""
+def _painter(path: Path) -> Callable[[Subject, Build], bytes]:
+    """Return what draws the kind of picture that *path* is named after."""
     if path.suffix.lower() == ".svg":
         return heatmap_svg.draw
     try:
@@ -192,8 +148,10 @@ def _drawing(path: Path) -> Callable[[Subject, Build], bytes]:
     return heatmap_png.draw
 
 
-def _write(path: Path, picture: bytes) -> None:
+def _write(path: Path, picture: bytes, source: Path) -> None:
     try:
+        if path.exists() and path.samefile(source):
+            raise UsageError(f"cannot write {path}: it is the file that is read", "another -o FILE")
         path.write_bytes(picture)
     except OSError as error:
         raise MachineError(f"cannot write {path}: {error.strerror}", "another -o FILE") from error

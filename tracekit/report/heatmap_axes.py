@@ -66,8 +66,7 @@ def _time_steps() -> Iterator[int]:
 
 def time_words(since_ns: int) -> str:
     """Format a time since the start: `0 s`, `12.3 s`, `2 min`, `1 h`."""
-    text = format_ns(since_ns) if since_ns else "0 s"
-    return text.removesuffix(" 0 s").removesuffix(" 0 min")
+    return value_words(since_ns, "ns") if since_ns else "0 s"
 
 
 def value_ticks(grid: Grid, unit: str, apart: float) -> list[Tick]:
@@ -100,7 +99,7 @@ def _thinned(ticks: list[Tick], apart: float) -> list[Tick]:
 
 def value_words(value: int, unit: str) -> str:
     """Format a value for an axis whose unit is said elsewhere, unless it is a time."""
-    return format_ns(value) if unit == "ns" else format_count(value)
+    return format_ns(value).removesuffix(" 0 s").removesuffix(" 0 min") if unit == "ns" else format_count(value)
 
 
 def _round_values(highest: int, unit: str) -> list[list[int]]:

@@ -197,7 +197,9 @@ def _limits(subject: Subject, plot: _Plot) -> Iterator[Shape]:
     for limit in subject.limits:
         row = plot.grid.row_above(limit)
         if row is not None:
-            yield Stroke(((_LEFT, plot.y(row)), (plot.right, plot.y(row))), "limit", 2, dashed=True)
+            ends = (_LEFT, plot.y(row)), (plot.right, plot.y(row))
+            yield Stroke(ends, "plot", 4, dashed=True)
+            yield Stroke(ends, "limit", 2, dashed=True)
 
 
 def _names(subject: Subject, plot: _Plot) -> Iterator[Shape]:

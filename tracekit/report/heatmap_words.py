@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tracekit.report.heatmap_axes import time_words, value_words
-from tracekit.units import format_count, format_ns, format_share, format_value, printable
+from tracekit.units import format_count, format_share, format_value, printable
 
 if TYPE_CHECKING:
     from tracekit.analysis.heatmap import Column, Grid, State
@@ -100,10 +100,11 @@ def above_limit(subject: Subject, grid: Grid, value: int) -> str:
 def states(columns: tuple[Column, ...]) -> dict[State, str]:
     """Return what is to be said of the columns that are `incomplete` and `gap`, if there are any."""
     said: dict[State, str] = {}
-    incomplete = sum(column.state == "incomplete" for column in columns)
+    recorded = [column for column in columns if column.state != "gap"]
+    incomplete = sum(column.state == "incomplete" for column in recorded)
     gaps_ns = sum(column.end_ns - column.start_ns for column in columns if column.state == "gap")
     if incomplete:
-        said["incomplete"] = f"incomplete: {incomplete} of {len(columns)} columns"
+        said["incomplete"] = f"incomplete: {incomplete} of {len(recorded)} columns"
     if gaps_ns:
         said["gap"] = f"not recorded: {time_words(gaps_ns)}"
     return said
@@ -142,5 +143,4 @@ def row_words(subject: Subject, grid: Grid, row: int) -> str:
         return format_value(low, subject.unit)
     if row == 0 and grid.folded:
         return f"below {format_value(int(grid.edges[1]), subject.unit)}"
-    low_words = value_words(low, subject.unit) if subject.unit != "ns" else format_ns(low)
-    return f"{low_words} to {format_value(high, subject.unit)}"
+    return f"{value_words(low, subject.unit)} to {format_value(high, subject.unit)}"

@@ -1,0 +1,69 @@
+"""The option --where: only series with some labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from tracekit.errors import EmptyHistogramError, UsageError
+from tracekit.units import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from tracekit.recording.reader import Recording
+    from tracekit.records import Series
+
+_Command = TypeVar("_Command", bound="Callable[..., object]")
+
+
+def option(command: _Command) -> _Command:
+    """Give *command* the option --where LABEL=VALUE, repeatable, and the argument `where: dict[str, str]`."""
+    words = "Only series with this label; repeatable."
+    return click.option("--where", multiple=True, callback=_pairs, metavar="LABEL=VALUE", help=words)(command)
+
+
+def histograms(recording: Recording, metric: str, where: dict[str, str]) -> list[Series]:
+    """
+    Return the histogram series of *metric* that have all labels of *where*, at least one.
+
+    Raises:
+        UsageError: the recording has no such metric, or the metric no such label.
+        EmptyHistogramError: no series has these values.
+    """
+    known = [one for one in recording.series() if one.kind == "histogram"]
+    found = [one for one in known if one.metric == metric]
+    if not found:
+        raise _unknown("metric", metric, {one.metric for one in known})
+    labels = {name for one in found for name, _ in one.labels}
+    for name in where:
+        if name not in labels:
+            raise _unknown("label", name, labels)
+    chosen = [one for one in recording.series(metric, where) if one.kind == "histogram"]
+    if not chosen:
+        pairs = " and ".join(f"{name}={value}" for name, value in where.items())
+        values = sorted({f"{name}={one.label(name)}" for name in where for one in found if one.label(name)})
+        raise EmptyHistogramError(f"cannot show {printable(metric)}: no events where {printable(pairs)}", _few(values))
+    return chosen
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    what = f"cannot show {printable(name)}: no histogram has this {kind}" if name else f"cannot show: no --{kind}"
+    return UsageError(f"{what}, the recording has {_few(sorted(known)) or 'none'}")
+
+
+def _few(names: list[str]) -> str:
+    shown = ", ".join(map(printable, names[:20]))
+    return f"{shown}, …" if len(names) > 20 else shown
+
+
+def _pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """Split each `label=value`."""
+    pairs = [value.partition("=") for value in values]
+    for (label, mark, _), value in zip(pairs, values, strict=True):
+        if not label or not mark:
+            raise click.BadParameter(f"{value!r} is not label=value")
+    if len({label for label, _, _ in pairs}) < len(pairs):
+        raise click.BadParameter("a label is given twice: no series has two values of it")
+    return {label: wanted for label, _, wanted in pairs}
