@@ -78,7 +78,7 @@ struct task_struct {
 	struct signal_struct *signal;
 	struct css_set *cgroups;
 };
-struct pt_regs { unsigned long di; unsigned long orig_ax; };
+struct pt_regs { unsigned long cx; unsigned long di; unsigned long orig_ax; unsigned long ip; };
 struct linux_binprm;
 struct seq_file;
 struct bpf_iter_meta { struct seq_file *seq; };

@@ -67,4 +67,5 @@ static __always_inline void refresh_names(struct task_struct *task, struct task_
 	state->role = name_id(task->group_leader->comm);
 	state->thread = task->pid == task->tgid ? state->role : name_id(task->comm);
 	state->epoch = epoch;
+	state->row = 0;
 }

@@ -20,8 +20,7 @@ int on_sample(void *context)
 		return 0;
 
 	__u32 runnable = fair_runnable(rq) + BPF_CORE_READ(rq, rt.rt_nr_running) + BPF_CORE_READ(rq, dl.dl_nr_running);
-	struct key key = { .kind = H_RUNQ_LENGTH, .nr = bpf_get_smp_processor_id() };
-	struct entry *entry = find(&key);
+	struct entry *entry = find(0, 0, H_RUNQ_LENGTH, 0, bpf_get_smp_processor_id(), 0);
 
 	cpu->samples++;
 	if (task->pid && runnable)

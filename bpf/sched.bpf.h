@@ -19,25 +19,38 @@ static __always_inline __u64 since(__u64 now, __u64 then)
 	return 0;
 }
 
+// A wake-up on the waker's own CPU has waking and wakeup back to back: one clock read does for
+// both, and the second hook has nothing left to do. Only one that crosses CPUs takes time between.
 SEC("tp_btf/sched_waking")
 int BPF_PROG(on_waking, struct task_struct *task)
 {
 	struct task_state *state = state_of(task);
+	struct cpu *cpu = this_cpu();
 
-	if (state && state->asleep)
-		state->waking_ns = bpf_ktime_get_ns();
+	if (!state || !cpu || !state->asleep)
+		return 0;
+	cpu->waking = (__u64)task;
+	state->waking_ns = bpf_ktime_get_ns();
+	state->runnable_ns = state->waking_ns;
 	return 0;
 }
 
 SEC("tp_btf/sched_wakeup")
 int BPF_PROG(on_wakeup, struct task_struct *task)
 {
+	struct cpu *cpu = this_cpu();
+
+	if (!cpu)
+		return 0;
+	if (cpu->waking == (__u64)task) {
+		cpu->waking = 0;
+		return 0;
+	}
+
 	struct task_state *state = state_of(task);
 
-	if (!state || !state->asleep)
-		return 0;
-	state->asleep = 0;
-	state->runnable_ns = bpf_ktime_get_ns();
+	if (state && state->asleep)
+		state->runnable_ns = bpf_ktime_get_ns();
 	return 0;
 }
 
@@ -74,9 +87,11 @@ static __always_inline void leave(struct cpu *cpu, struct task_struct *task, str
 			bump(&account->involuntary, 1);
 	}
 	add_to_histogram(cpu->oncpu, since(now, state->on_ns));
-	state->call_ns = cpu->call_ns;
-	state->call_nr = cpu->call_nr;
-	state->resuming = cpu->resuming;
+	if (config.latency) {
+		state->call_ns = cpu->call_ns;
+		state->call_nr = cpu->call_nr;
+		state->resuming = cpu->resuming;
+	}
 	state->off_ns = now;
 	state->waking_ns = 0;
 	if (runnable) {
@@ -100,14 +115,7 @@ static __always_inline void settle_wait(struct task_state *state)
 {
 	__u64 end = state->waking_ns ? state->waking_ns : state->runnable_ns;
 	__u64 waited = end > state->off_ns ? end - state->off_ns : 0;
-	struct key key = {
-		.role = state->role,
-		.thread = state->thread,
-		.kind = A_BLOCKED,
-		.reason = state->reason,
-		.nr = state->nr,
-	};
-	struct entry *entry = find(&key);
+	struct entry *entry = find(state->role, state->thread, A_BLOCKED, state->reason, state->nr, 0);
 
 	if (!entry)
 		return;
@@ -120,41 +128,60 @@ static __always_inline void settle_wait(struct task_state *state)
 	}
 	if (state->cut)
 		return;
-	add_to_histogram(entry->histogram[0], waited);
+
+	__u32 slot = clamped_slot_of(waited);
+
+	add_to_slot(entry->histogram[0], waited, slot);
 	if (entry->histogram[1])
-		add_to_histogram(entry->histogram[1], waited);
+		add_to_slot(entry->histogram[1], waited, slot);
+}
+
+// Have *cpu* know what it runs.
+static __always_inline void occupy(struct cpu *cpu, struct task_struct *task, struct task_state *state, __u64 since_ns)
+{
+	struct shared *all = get_shared();
+
+	if (all && state->epoch != all->epoch)
+		refresh_names(task, state, all->epoch);
+	if (!state->row) {
+		struct entry *entry = find(state->role, state->thread, A_THREAD, 0, 0, 0);
+
+		if (!entry)
+			return;
+		state->row = entry->row;
+		state->oncpu = entry->histogram[0];
+		state->runq_wait = entry->histogram[1];
+		state->runq_wake = entry->histogram[2];
+	}
+	cpu->since_ns = since_ns;
+	cpu->role = state->role;
+	cpu->row = state->row;
+	cpu->oncpu = state->oncpu;
+	cpu->task = (__u64)task;
 }
 
 // A slice of *task* begins: settle how it came here.
 static __always_inline void enter(struct cpu *cpu, struct task_struct *task, struct task_state *state, __u64 now)
 {
-	struct shared *all = get_shared();
 	__u32 here = bpf_get_smp_processor_id();
 
-	if (all && state->epoch != all->epoch)
-		refresh_names(task, state, all->epoch);
-
-	struct key key = { .role = state->role, .thread = state->thread, .kind = A_THREAD };
-	struct entry *entry = find(&key);
-	struct account *account = entry ? account_of(entry->row) : NULL;
-
-	if (!entry || !account)
-		return;
-	cpu->task = (__u64)task;
-	cpu->since_ns = now;
-	cpu->role = state->role;
-	cpu->row = entry->row;
-	cpu->oncpu = entry->histogram[0];
-	cpu->call_ns = state->call_ns;
-	cpu->call_nr = state->call_nr;
-	cpu->resuming = state->resuming;
+	occupy(cpu, task, state, now);
 	cpu->switches++;
+	if (config.latency) {
+		cpu->call_ns = state->call_ns;
+		cpu->call_nr = state->call_nr;
+		cpu->resuming = state->resuming;
+	}
 
-	if (state->asleep) {	// ran without a wake-up that we saw
+	struct account *account = account_of(state->row);
+
+	if (!account)
+		return;
+	if (state->asleep && !state->runnable_ns) {	// it runs without a wake-up that we saw
 		count_loss(LOSS_WAKE);
-		state->asleep = 0;
 		state->runnable_ns = now;
 	}
+	state->asleep = 0;
 	if (state->runnable_ns) {
 		__u64 wait = since(now, state->runnable_ns);
 		__u64 wake = state->waking_ns ? since(state->runnable_ns, state->waking_ns) : 0;
@@ -162,9 +189,9 @@ static __always_inline void enter(struct cpu *cpu, struct task_struct *task, str
 		bump(&account->queued_ns, wait + wake);
 		bump(&account->queued, 1);
 		if (!state->cut)
-			add_to_histogram(entry->histogram[1], wait);
-		if (state->waking_ns && !state->cut)
-			add_to_histogram(entry->histogram[2], wake);
+			add_to_histogram(state->runq_wait, wait);
+		if (wake && !state->cut)
+			add_to_histogram(state->runq_wake, wake);
 		if (state->reason != R_PREEMPTED && state->off_ns)
 			settle_wait(state);
 		else if (state->off_ns && !state->cut)

@@ -57,7 +57,10 @@ struct {
 } accounts SEC(".maps");
 
 struct entry {			// what is known of a key: its row, and those of its histograms
-	struct key key;
+	union {
+		struct key key;
+		__u64 words[2];
+	};
 	__u32 row;
 	__u32 histogram[3];
 };
@@ -113,7 +116,8 @@ static __always_inline __u32 slot_of(__u64 value)
 	return (octave << STEP_BITS) + (__u32)(value >> octave);
 }
 
-static __always_inline void add_to_histogram(__u32 row, __u64 value)
+// Add an event of *value*, which falls into *slot*.
+static __always_inline void add_to_slot(__u32 row, __u64 value, __u32 slot)
 {
 	__u32 at = shard_of(row);
 	struct head *head = bpf_map_lookup_elem(&heads, &at);
@@ -121,13 +125,6 @@ static __always_inline void add_to_histogram(__u32 row, __u64 value)
 
 	if (!head || !counts)
 		return;
-
-	__u32 slot = slot_of(value);
-
-	if (slot >= SLOTS) {
-		slot = SLOTS - 1;
-		count_loss(LOSS_CLAMPED);
-	}
 	asm volatile("" : "+r"(slot));	// 6.1's verifier must see the bound on the value that is used
 	if (slot >= SLOTS)
 		return;
@@ -139,6 +136,21 @@ static __always_inline void add_to_histogram(__u32 row, __u64 value)
 	head->groups |= 1ULL << (slot >> STEP_BITS);
 	bump(&head->total, value);
 	bump(&head->count, 1);
+}
+
+static __always_inline __u32 clamped_slot_of(__u64 value)
+{
+	__u32 slot = slot_of(value);
+
+	if (slot < SLOTS)
+		return slot;
+	count_loss(LOSS_CLAMPED);
+	return SLOTS - 1;
+}
+
+static __always_inline void add_to_histogram(__u32 row, __u64 value)
+{
+	add_to_slot(row, value, clamped_slot_of(value));
 }
 
 // Give *key the next free row of its table, or that of its kind.
@@ -218,21 +230,22 @@ static __noinline int fill_entry(struct entry *entry, struct key *key)
 	return 0;
 }
 
-// The entry of *key; NULL never happens, but the verifier cannot know.
-static __always_inline struct entry *find(struct key *key)
+// The entry of a key; NULL never happens, but the verifier cannot know. The key is put together
+// in registers: one written to the stack field by field is slow to read back as words.
+static __always_inline struct entry *find(__u32 role, __u32 thread, __u32 kind, __u32 reason, __u32 nr, __u32 err)
 {
-	const __u64 *half = (const __u64 *)key;
-	__u64 mixed = (half[0] ^ (half[1] * 0x9e3779b97f4a7c15ULL)) * 0xff51afd7ed558ccdULL;
-	__u32 at = mixed >> 56;
+	__u64 low = role | (__u64)thread << 32;
+	__u64 high = nr | (__u64)err << 16 | (__u64)kind << 32 | (__u64)reason << 40;
+	__u32 at = (low ^ high * 0x9e3779b97f4a7c15ULL) * 0xff51afd7ed558ccdULL >> 56;
 	struct entry *entry = bpf_map_lookup_elem(&cache, &at);
 
 	if (!entry)
 		return NULL;
+	if (entry->words[0] != low || entry->words[1] != high) {
+		struct key key = { .role = role, .thread = thread, .kind = kind, .reason = reason, .nr = nr, .err = err };
 
-	const __u64 *cached = (const __u64 *)&entry->key;
-
-	if (cached[0] != half[0] || cached[1] != half[1])
-		fill_entry(entry, key);
+		fill_entry(entry, &key);
+	}
 	return entry;
 }
 

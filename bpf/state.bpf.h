@@ -19,11 +19,17 @@ struct task_state {
 	__u64 waking_ns;	// somebody began to wake it
 	__u64 runnable_ns;	// it stands in a run queue
 	__u64 call_ns;		// its system call began; kept here while it is off CPU
-	__u64 file;		// last file read or written while it slept, and the reason that was
+	__u64 file;		// the file it last slept in a read or write of
+	__u64 file_ns;		// when that was looked at
 	__u32 role;
 	__u32 thread;
 	__u32 epoch;
 	__u32 cpu;		// last one
+	__u32 descriptor;	// of file
+	__u32 row;		// account of its role and thread name, 0: to be looked up
+	__u32 oncpu;		// histograms of its role
+	__u32 runq_wait;
+	__u32 runq_wake;
 	__u16 nr;
 	__u16 call_nr;
 	__u8 reason;

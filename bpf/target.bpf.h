@@ -117,18 +117,12 @@ static __always_inline void adopt_running(struct shared *all, struct task_struct
 {
 	__u32 number = task->thread_info.cpu;
 	struct cpu *cpu = cpu_of(number);
-	struct key key = { .role = state->role, .thread = state->thread, .kind = A_THREAD };
-	struct entry *entry = find(&key);
 
-	if (!cpu || !entry || cpu->task)
+	if (!cpu || cpu->task)
 		return;
-	cpu->since_ns = state->on_ns;
-	cpu->role = state->role;
-	cpu->row = entry->row;
-	cpu->oncpu = entry->histogram[0];
-	cpu->call_ns = 0;
 	state->cpu = number;
-	cpu->task = (__u64)task;
+	cpu->call_ns = 0;
+	occupy(cpu, task, state, state->on_ns);
 	if (!task->on_cpu && cpu->task == (__u64)task)
 		cpu->task = 0;	// it left in this very moment
 	else
@@ -193,11 +187,21 @@ int BPF_PROG(on_rename, struct task_struct *task, const char *comm)
 	if (!state || !all)
 		return 0;
 	state->thread = name_id(comm);
-	if (task->pid != task->tgid)
-		return 0;
-	state->role = state->thread;
-	if (task->signal->nr_threads > 1)
-		state->epoch = __sync_fetch_and_add(&all->epoch, 1) + 1;
+	state->row = 0;
+	if (task->pid == task->tgid) {
+		state->role = state->thread;
+		if (task->signal->nr_threads > 1)
+			state->epoch = __sync_fetch_and_add(&all->epoch, 1) + 1;
+	}
+
+	struct cpu *cpu = this_cpu();
+
+	if (cpu && cpu->task == (__u64)task) {
+		__u64 now = bpf_ktime_get_ns();
+
+		settle_slice(cpu, now);
+		occupy(cpu, task, state, now);
+	}
 	return 0;
 }
 

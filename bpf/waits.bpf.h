@@ -4,7 +4,9 @@
 #pragma once
 #include "state.bpf.h"
 
-static __noinline __u32 file_reason(struct task_struct *task, struct task_state *state, __u64 descriptor)
+enum { FILE_FRESH_NS = 10 * 1000 * 1000 };
+
+static __noinline __u32 look_at_file(struct task_struct *task, struct task_state *state, __u32 descriptor)
 {
 	struct fdtable *table = task->files ? task->files->fdt : NULL;
 	struct file *file = NULL;
@@ -13,6 +15,8 @@ static __noinline __u32 file_reason(struct task_struct *task, struct task_state 
 		return R_OTHER;
 	if (bpf_probe_read_kernel(&file, sizeof(file), table->fd + descriptor) || !file)
 		return R_OTHER;
+	state->descriptor = descriptor;
+	state->file_ns = state->off_ns;
 	if ((__u64)file == state->file)
 		return state->file_reason;
 
@@ -28,6 +32,15 @@ static __noinline __u32 file_reason(struct task_struct *task, struct task_state 
 	state->file = (__u64)file;
 	state->file_reason = reason;
 	return reason;
+}
+
+// What a read or write of *descriptor* waits for. The file is looked at once in 10 ms (that costs
+// 60 ns): a descriptor that became another kind of file within that time is the price.
+static __always_inline __u32 file_reason(struct task_struct *task, struct task_state *state, __u32 descriptor)
+{
+	if (state->file && state->descriptor == descriptor && state->off_ns - state->file_ns < FILE_FRESH_NS)
+		return state->file_reason;
+	return look_at_file(task, state, descriptor);
 }
 
 // Set state->nr and state->reason of a task that waits with task state *waits*.

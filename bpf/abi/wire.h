@@ -102,6 +102,7 @@ _Static_assert(sizeof(struct account) == 64, "wire format changed: raise WIRE_VE
 
 struct cpu {			// what one CPU does, and counts that it alone writes
 	__u64 task;		// the traced task that runs here, 0: none
+	__u64 waking;		// the task that this CPU is waking
 	__u64 since_ns;		// its time on CPU is settled up to here
 	__u64 call_ns;		// its system call began
 	__u64 switches;		// traced tasks that came in: seen == recorded + lost
@@ -114,7 +115,6 @@ struct cpu {			// what one CPU does, and counts that it alone writes
 	__u16 call_nr;
 	__u8 resuming;		// its call was interrupted and may go on
 	__u8 unused;
-	__u64 spare[1];
 };
 _Static_assert(sizeof(struct cpu) == 128, "wire format changed: raise WIRE_VERSION");
 

@@ -218,7 +218,7 @@ class Kernel:
         """Return sums over the CPUs since the start."""
         rows = list(self._cpu_table.rows(0, self._cpus))
         columns = [sum(column) for column in zip(*rows, strict=True)]
-        return Totals(columns[3], columns[4], columns[5], tuple(columns[6 : 6 + len(wire.LOSSES)]))
+        return Totals(columns[4], columns[5], columns[6], tuple(columns[7 : 7 + len(wire.LOSSES)]))
 
     def losses(self) -> list[Loss]:
         """Return what was lost since the start, by reason, with what the recursion guard skipped."""

@@ -46,8 +46,8 @@ HEAD = struct.Struct("=5Q24x")
 SLOTS_BYTES = 8 * SLOTS
 ACCOUNT = struct.Struct("=6Q16x")
 """ns, count, queued_ns, queued, involuntary, migrations."""
-CPU = struct.Struct(f"=6Q{len(LOSSES)}Q3IHBB8x")
-"""task, since_ns, call_ns, switches, restarts, samples, loss[7], role, row, oncpu, call_nr, resuming, unused."""
+CPU = struct.Struct(f"=7Q{len(LOSSES)}Q3IHBB")
+"""task, waking, since_ns, call_ns, switches, restarts, samples, loss[7], role, row, oncpu, call_nr, resuming, unused."""
 SHARED = struct.Struct("=5IiI36x")
 """histograms, accounts, names, epoch, iterate, threads, adopted."""
 RING_BYTES = 1 << 20

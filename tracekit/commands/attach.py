@@ -28,7 +28,7 @@ def pids(text: str) -> tuple[int, ...]:
 @click.option("--all", "everything", is_flag=True, help="Every process of this machine.")
 @record.options
 def command(groups: tuple[tuple[int, ...], ...], comm: str, cgroup: str, everything: bool, **given: Any) -> None:
-    r"""
+    """
     Trace running processes and all that they start, into a recording.
 
     Needs root, or CAP_BPF and CAP_PERFMON; `tracekit doctor` tells. Ctrl-C ends it cleanly.
@@ -42,7 +42,7 @@ def command(groups: tuple[tuple[int, ...], ...], comm: str, cgroup: str, everyth
       sudo tracekit attach --all --no-errors -d 5m --role 'worker=python*'
 
     Exit codes: 0 done, 2 usage, 4 cannot, 130 interrupted with the recording saved.
-    """
+    """  # noqa: D301 - click takes the control character, not the two letters
     chosen = {"-p": groups, "--comm": comm, "--cgroup": cgroup, "--all": everything}
     given_ones = [name for name, value in chosen.items() if value]
     if len(given_ones) != 1:

@@ -13,7 +13,7 @@ from tracekit.commands import record
 @record.options
 @click.argument("argv", nargs=-1, required=True, metavar="[--] COMMAND...", type=click.UNPROCESSED)
 def command(argv: tuple[str, ...], **given: Any) -> None:
-    r"""
+    """
     Launch COMMAND, traced from its first instruction, as the user behind sudo.
 
     The recording ends when COMMAND does; processes that it leaves behind go on untraced.
@@ -25,5 +25,5 @@ def command(argv: tuple[str, ...], **given: Any) -> None:
 
     Exit codes: that of COMMAND (128 + signal if one killed it), 2 usage, 4 cannot,
     130 interrupted with the recording saved.
-    """
+    """  # noqa: D301 - click takes the control character, not the two letters
     record.run({"command": argv}, given)
