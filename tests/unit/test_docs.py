@@ -1,0 +1,47 @@
+"""Pages that are made from the program, and files that must say what licence they have."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from docs.cli import PAGE, page
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+
+
+def test_the_page_of_the_command_line_is_what_help_says():
+    """scripts/docs was run after the last change of an option."""
+    made = page()
+
+    assert PAGE.read_text(encoding="utf-8") == made, "run scripts/docs"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_between_files_lead_somewhere(path: Path):
+    """A reader who follows a link of ours finds a file."""
+    links = [link for link in LINK.findall(path.read_text(encoding="utf-8")) if "://" not in link]
+
+    dead = [link for link in links if not (path.parent / link).exists()]
+
+    assert dead == []
+
+
+def test_files_of_the_kernel_say_their_licence():
+    """bpf/ is GPL-2.0-only OR BSD-2-Clause, what crosses to user space MIT: CONTRIBUTING.md."""
+    sources = [*(ROOT / "bpf").glob("*.bpf.[ch]"), *(ROOT / "bpf" / "abi").glob("*.h")]
+    wanted = {path: "MIT" if path.parent.name == "abi" else "GPL-2.0-only OR BSD-2-Clause" for path in sources}
+
+    wrong = [path.name for path, licence in wanted.items() if _licence(path) != licence]
+
+    assert sources
+    assert wrong == []
+
+
+def _licence(path: Path) -> str:
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    return first.partition("SPDX-License-Identifier: ")[2].removesuffix("*/").strip()
