@@ -91,16 +91,17 @@ def record(
         if command:
             pids = (command.pid,)
         kernel = stack.enter_context(closing(Kernel(options, pids, cgroup)))
-        writer = stack.enter_context(_create(options, pids))
         ends = open_pidfds(pids)
         for descriptor in ends:
             stack.callback(os.close, descriptor)
         kernel.attach()
+        start_ns = time.monotonic_ns()
         tasks = kernel.mark()
         attached((time.monotonic_ns() - begin_ns) / 1e6)
+        writer = stack.enter_context(_create(options, pids))
+        session = _Session(options, kernel, writer, tasks, start_ns)
         if command:
             command.go()
-        session = _Session(options, kernel, writer, tasks)
         try:
             reason = _Loop(session, signals, command, ends, progress).run()
             session.finish(reason)
@@ -124,11 +125,11 @@ def _create(options: Options, pids: tuple[int, ...]) -> Writer:
 class _Session:
     """What is known of the recording being made, and how an interval is gathered."""
 
-    def __init__(self, options: Options, kernel: Kernel, writer: Writer, tasks: list[Task]) -> None:
+    def __init__(self, options: Options, kernel: Kernel, writer: Writer, tasks: list[Task], start_ns: int) -> None:
         self.options = options
         self.kernel = kernel
         self.intervals = 0
-        self.start_ns = self._open_ns = time.monotonic_ns()
+        self.start_ns = self._open_ns = start_ns
         self.meter = Meter(kernel, self.start_ns)
         self._writer = writer
         self._names = Names(kernel.name, options.role)

@@ -47,7 +47,7 @@ SLOTS_BYTES = 8 * SLOTS
 ACCOUNT = struct.Struct("=6Q16x")
 """ns, count, queued_ns, queued, involuntary, migrations."""
 CPU = struct.Struct(f"=7Q{len(LOSSES)}Q3IHBB")
-"""task, waking, since_ns, call_ns, switches, restarts, samples, loss[7], role, row, oncpu, call_nr, resuming, unused."""
+"""task, waking, since_ns, call_ns, switches, restarts, samples, loss[7], role, row, oncpu, call_nr, resuming, -."""
 SHARED = struct.Struct("=5IiI36x")
 """histograms, accounts, names, epoch, iterate, threads, adopted."""
 RING_BYTES = 1 << 20

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +49,8 @@ class Command:
     """
 
     def __init__(self, argv: tuple[str, ...]) -> None:
+        import shutil  # noqa: PLC0415 - 10 ms, of which an attach has no need
+
         path = shutil.which(argv[0])
         if not path:
             raise UsageError(f"cannot run {argv[0]}: no such program", "a full path, or `--` before the command")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import sqlite3
 from contextlib import contextmanager
-from importlib import resources
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
     from tracekit.records import HistogramDelta, Loss
 
 FORMAT = 1
+_SCHEMA = Path(__file__).with_name("schema.sql")
 _PATIENCE_MS = 500
 """How long `close` waits for readers, so that it can leave one file."""
 APPLICATION_ID = 0x746B7263
@@ -92,6 +91,8 @@ class Writer:
         if clean != frames:
             return self._stacks.setdefault(frames, self.stack(clean))
         text = json.dumps(frames)
+        import hashlib  # noqa: PLC0415 - 15 ms, which the attach need not wait for
+
         digest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big", signed=True)
         with self._errors():
             cursor = self._db.execute("INSERT INTO stack (hash, frames) VALUES (?, ?)", (digest, text))
@@ -154,7 +155,7 @@ class Writer:
         self._db.close()
 
     def _start(self, meta: dict[str, str]) -> None:
-        schema = resources.files("tracekit.recording").joinpath("schema.sql").read_text()
+        schema = _SCHEMA.read_text()
         with self._errors():
             self._db.execute("PRAGMA journal_mode=MEMORY")  # a rollback journal left by a kill could not be read
             mark = f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT};"

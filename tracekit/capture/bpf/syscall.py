@@ -113,8 +113,13 @@ def _read(descriptor: int) -> bytes:
 def perf_cpu_clock(cpu: int, hertz: int) -> int:
     """Open a sampling cpu-clock event on *cpu* for every process; closing stops it."""
     attr = struct.pack("=IIQQQQQ", _PERF_TYPE_SOFTWARE, 112, _PERF_COUNT_SW_CPU_CLOCK, hertz, 0, 0, _PERF_ATTR_FREQ)
+    return perf_event_open(attr, -1, cpu)
+
+
+def perf_event_open(attr: bytes, pid: int, cpu: int) -> int:
+    """Open the event that *attr*, a packed struct perf_event_attr, describes. Raises OSError."""
     buffer = ctypes.create_string_buffer(attr, 112)
-    result: int = _LIBC.syscall(_NR_PERF_EVENT_OPEN, buffer, -1, cpu, -1, _PERF_FLAG_FD_CLOEXEC)
+    result: int = _LIBC.syscall(_NR_PERF_EVENT_OPEN, buffer, pid, cpu, -1, _PERF_FLAG_FD_CLOEXEC)
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))

@@ -1,0 +1,66 @@
+"""Libraries that are worth having, each tried in a process of its own: a broken one must not break this one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+DEBIAN = "/usr/lib/python3/dist-packages"
+"""Where python3-bpfcc puts bcc, which no package index has: its `bcc` is an unrelated lattice library."""
+_PATIENCE_S = 60
+_NVIDIA = "0x10de"  # PCI vendor
+
+_BCC = f"""
+import sys
+sys.path.append({DEBIAN!r})
+import bcc
+if not hasattr(bcc, "BPF"):
+    sys.exit("another package of that name is installed: " + bcc.__file__)
+print(bcc.__file__)
+"""
+_NVML = """
+import pynvml
+try:
+    pynvml.nvmlInit()
+    print(pynvml.nvmlDeviceGetCount(), "GPU(s), driver", pynvml.nvmlSystemGetDriverVersion())
+except pynvml.NVMLError as error:
+    raise SystemExit(str(error))
+"""
+
+
+class Answer(NamedTuple):
+    """Whether a library works, and what it or Python said, on one line."""
+
+    works: bool
+    said: str
+
+
+def bcc() -> Answer:
+    """Import bcc, from Debian's directory too, and look for its BPF class."""
+    return _ask(_BCC)
+
+
+def nvml() -> Answer:
+    """Import pynvml, which nvidia-ml-py brings, and start NVML."""
+    return _ask(_NVML)
+
+
+def has_nvidia(root: Path = Path("/")) -> bool:
+    """Tell whether the machine has an NVIDIA device, with a driver or not."""
+    vendors = (root / "sys/bus/pci/devices").glob("*/vendor")
+    return (root / "dev/nvidiactl").exists() or any(file.read_text().strip() == _NVIDIA for file in vendors)
+
+
+def _ask(script: str) -> Answer:
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, timeout=_PATIENCE_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Answer(False, f"no answer in {_PATIENCE_S} s")
+    except OSError as error:  # an interpreter that this user may not start again
+        return Answer(False, f"not tried: {sys.executable}: {error.strerror}")
+    lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
+    return Answer(done.returncode == 0, lines[-1] if lines else f"ended with status {done.returncode}")
