@@ -47,8 +47,10 @@ static __noinline int emit_life(struct task_struct *leader, struct task_state *s
 	return 0;
 }
 
-// A process is ready at its first wait for something outside: not for its own files or memory.
-static __always_inline bool is_ready_reason(__u32 reason)
+// A process is ready at its first wait for something outside: not for its own files or memory,
+// and not on its way out, where it may still wait for locks.
+static __always_inline bool is_ready(struct task_struct *task, __u32 reason)
 {
-	return reason != R_DISK && reason != R_FAULT && reason != R_STOPPED && reason != R_PREEMPTED;
+	return task->pid == task->tgid && !(task->flags & PF_EXITING) && reason != R_DISK && reason != R_FAULT &&
+	       reason != R_STOPPED;
 }

@@ -104,7 +104,7 @@ static __always_inline void leave(struct cpu *cpu, struct task_struct *task, str
 		return;
 	state->asleep = 1;
 	explain_wait(task, state, waits);
-	if (!state->ready_ns && task->pid == task->tgid && is_ready_reason(state->reason)) {
+	if (!state->ready_ns && is_ready(task, state->reason)) {
 		state->ready_ns = now;
 		emit_life(task, state, LIFE_READY, now);
 	}
