@@ -64,3 +64,13 @@ def test_a_limit_inside_the_map_divides_the_events(cells, size, limits):
         row = grid.row_above(limit)
         if row is not None:
             assert int(grid.counts[row:].sum()) / whole.count == whole.share_above(limit)
+
+
+@given(CELLS, st.lists(st.integers(-(2**63), 2**63 - 1), min_size=80, max_size=80), SIZES)
+def test_absurd_times_lose_nothing_either(cells, times, size):
+    """A damaged file may say anything of time; it is drawn, in the room there is, with every event."""
+    intervals = {number: Interval(times[number], times[number + 40]) for number in range(40)}
+    grid = build(events(cells), intervals, set(), size)
+
+    assert sum(column.width for column in grid.columns) <= size.columns
+    assert int(grid.counts.sum()) == sum(count for *_, count in cells)

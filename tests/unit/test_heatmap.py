@@ -117,6 +117,17 @@ def test_time_without_intervals_is_a_gap_as_wide_as_it_was_long() -> None:
     assert drawn.counts[:, 3].sum() == 0
 
 
+@pytest.mark.parametrize("seconds", [6, 9, 15])
+def test_a_gap_of_half_a_column_is_drawn(seconds: int) -> None:
+    """What is more than half a column wide rounds to a column of its own."""
+    intervals = every_second(40) | every_second(40, start=40 + seconds)
+    drawn = grid({0: [5]}, intervals, Size(10, 10))
+
+    length = drawn.columns[0].end_ns // SECOND
+    assert 8 <= length <= 11
+    assert [column.state for column in drawn.columns].count("gap") == 1
+
+
 def test_a_hole_too_small_for_a_column_marks_its_column() -> None:
     """Two seconds missing amid columns of ten: no gap to draw, but said."""
     intervals = every_second(45) | every_second(53, start=47)

@@ -169,6 +169,17 @@ def test_the_recording_is_not_overwritten(run: Run, tmp_path: Path) -> None:
     assert path.read_bytes().startswith(b"SQLite")
 
 
+def test_a_tiny_terminal_gets_a_picture_too(run: Run, sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A screen that is too small for the words scrolls; it does not break."""
+    monkeypatch.setenv("COLUMNS", "1")
+    monkeypatch.setenv("LINES", "1")
+
+    code, out, _ = run("heatmap", sample, *RUNQ)
+
+    assert code == 0
+    assert "13,500" in out
+
+
 @pytest.mark.parametrize(
     ("environ", "codes"),
     [

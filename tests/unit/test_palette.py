@@ -116,5 +116,5 @@ def test_thresholds_divide_all_amounts(largest: int, steps: int) -> None:
 
 
 def test_thresholds_are_even_on_a_log_scale() -> None:
-    """Powers of ten of a thousand, exactly."""
-    assert thresholds(1000, 3) == [1, 10, 100]
+    """Powers of ten, exactly, although 100000 ** (1 / 5) is a hair above 10."""
+    assert thresholds(10**5, 5) == [1, 10, 100, 1000, 10_000]

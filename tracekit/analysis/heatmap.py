@@ -169,6 +169,7 @@ def _grouped(
 
 def _longer(span: Column, end_ns: int, state: State, room_ns: int) -> Column:
     worse: State = "incomplete" if "incomplete" in (span.state, state) else "ok"
+    end_ns = max(end_ns, span.end_ns)
     return replace(span, end_ns=end_ns, width=_width(end_ns - span.start_ns, room_ns), state=worse)
 
 

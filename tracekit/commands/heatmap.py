@@ -134,7 +134,7 @@ def _screen() -> heatmap_terminal.Screen:
     size = shutil.get_terminal_size((80, 24))
     color = click.get_current_context().color
     depth = palette.depth_of(color, sys.stdout.isatty(), sys.stdout.encoding or "ascii", os.environ)
-    return heatmap_terminal.Screen(size.columns, size.lines, depth)
+    return heatmap_terminal.Screen(max(size.columns, heatmap_terminal.NARROWEST), size.lines, depth)
 
 
 def _painter(path: Path) -> Callable[[Subject, Build], bytes]:

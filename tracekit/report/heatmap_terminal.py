@@ -33,6 +33,8 @@ _HATCHES = {_INCOMPLETE: "╱", _GAP: "╳"}
 
 _MARGIN = 12
 """Columns left of the map: the longest value and the axis."""
+NARROWEST = 24
+"""Columns that hold the axis and a map that is worth a look."""
 _FRAME = 3
 """Lines for the time axis and the next prompt."""
 _FEWEST = 4
@@ -50,7 +52,7 @@ _THEME = palette.DARK
 
 @dataclass(frozen=True)
 class Screen:
-    """What there is to draw on."""
+    """What there is to draw on; `columns` at least NARROWEST."""
 
     columns: int
     lines: int
@@ -64,7 +66,7 @@ class Screen:
     @property
     def width(self) -> int:
         """Columns for the map itself; the last one stays free, as some terminals wrap there."""
-        return max(8, self.columns - _MARGIN - 1)
+        return self.columns - _MARGIN - 1
 
 
 @dataclass(frozen=True)
