@@ -80,6 +80,28 @@ class Host:
 
 
 @dataclass(frozen=True)
+class Check:
+    """
+    One thing that tracekit can make use of, as tried on this machine.
+
+    Attributes:
+        name: `task storage`, `sched_switch`, ...
+        tier: `attach`, which cannot do without it; `kernel`, `uprobes` and `extras`, which are worth having.
+        state: `ok`; `missing`; `absent`: not here, and tracekit goes without nothing (no GPU to measure).
+        fact: what was seen, or `not tried` and for the lack of what.
+        costs: what a user goes without if it is missing.
+        fix: the line to type, or what to ask for; "" if nothing can be done.
+    """
+
+    name: str
+    tier: Literal["attach", "kernel", "uprobes", "extras"]
+    state: Literal["ok", "missing", "absent"]
+    fact: str
+    costs: str
+    fix: str = ""
+
+
+@dataclass(frozen=True)
 class Target:
     """What was traced: `how` is `attach` or `run`; empty fields were not used."""
 

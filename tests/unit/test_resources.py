@@ -162,7 +162,7 @@ def test_gauges_of_a_process_are_what_psutil_says():
 
         assert recorder.last["threads"] == second.num_threads() == 4
         assert recorder.last["fds"] == second.num_fds() == 14
-        assert recorder.last["rss"] == second.memory_info().rss
+        assert recorder.last["rss"] == pytest.approx(second.memory_info().rss, rel=0.02)
         assert recorder.last["processes"] == 1
         go_on(process)
 

@@ -46,6 +46,8 @@ class _Row:
     """If it is not for lack of privileges."""
     needs: tuple[str, ...] = ("BPF", "PERFMON")
     """Capabilities; none: a refusal has another cause."""
+    fix_refused: str = ""
+    """If it is refused although the capabilities are there; "": as everything is that is."""
 
 
 def _hook(name: str) -> _Row:
@@ -62,7 +64,15 @@ _ROWS = {
         "task storage", "attach", "created a map", _EVERYTHING, "Linux 5.11 or later: Debian 12 has 6.1"
     ),
     "programs": _Row("tracekit's programs", "attach", "loaded and attached", _EVERYTHING, _REPORT),
-    "sampling": _Row("CPU sampling", "kernel", "attached", "runq.length", "Linux 5.15 or later"),
+    "sampling": _Row(
+        "CPU sampling",
+        "kernel",
+        "attached",
+        "runq.length",
+        "Linux 5.15 or later",
+        ("PERFMON",),
+        "sudo sysctl kernel.perf_event_paranoid=2",  # above that Debian and Ubuntu ask for CAP_SYS_ADMIN
+    ),
     "statistics": _Row(
         "BPF statistics",
         "kernel",
@@ -103,11 +113,22 @@ class Privileges:
         """Return the line that gives *needs* to tracekit, which is started as *program*."""
         if self.container:
             return f"docker run {' '.join(f'--cap-add {name}' for name in needs)} --pid host ..."
-        if self.lockdown:
-            return "boot without lockdown=confidentiality"
         if self.uid:
             return f"sudo {program} attach ..."
         return f"give this root {' and '.join(f'CAP_{name}' for name in needs)}, or ask who took them away"
+
+    def holds(self, needs: tuple[str, ...]) -> bool:
+        """Tell whether *needs* are effective; CAP_SYS_ADMIN stands for those that were split off it."""
+        split = {"BPF", "PERFMON"} if "SYS_ADMIN" in self.capabilities else set()
+        return set(needs) <= split | set(self.capabilities)
+
+    def fix_policy(self) -> str:
+        """Return what helps if the kernel refuses in spite of capabilities."""
+        if self.lockdown:
+            return "boot without lockdown=confidentiality"
+        if self.container:
+            return "docker run --security-opt seccomp=unconfined ..."
+        return "ask who set up the seccomp filter or security module that refuses it"
 
 
 def privileges(root: Path = Path("/")) -> Privileges:
@@ -151,21 +172,27 @@ def _judge(row: _Row, answer: str, mine: Privileges, program: str) -> Check:
         return Check(row.name, row.tier, "ok", row.works, row.costs)
     if answer.startswith(NOT_TRIED):
         return Check(row.name, row.tier, "missing", answer, row.costs)
-    fix = mine.fix(row.needs, program) if row.needs and answer in _REFUSED else row.fix
     fact = f"not in this kernel ({answer})" if answer == _UNKNOWN else answer
-    return Check(row.name, row.tier, "missing", fact, row.costs, fix)
+    return Check(row.name, row.tier, "missing", fact, row.costs, _fix(row, answer, mine, program))
+
+
+def _fix(row: _Row, answer: str, mine: Privileges, program: str) -> str:
+    if answer not in _REFUSED or not row.needs:
+        return row.fix
+    return (row.fix_refused or mine.fix_policy()) if mine.holds(row.needs) else mine.fix(row.needs, program)
 
 
 def _processes(mine: Privileges, program: str, root: Path) -> Check:
-    """Read what only its owner and CAP_SYS_PTRACE may: the I/O of a process of another user."""
+    """Read the I/O of another user's process: CAP_SYS_PTRACE allows it, but the file's mode must be passed too."""
     name, costs = "other users' processes", "io.read, io.write (before Linux 6.2: fds) of processes that are not yours"
     others = [process for process in (root / "proc").glob("[0-9]*") if _owner(process) not in (mine.uid, None)]
-    if not others and "SYS_PTRACE" in mine.capabilities:
-        return Check(name, "kernel", "ok", "there are none; CAP_SYS_PTRACE is here", costs)
     if any(map(_is_readable, others)):
         return Check(name, "kernel", "ok", "readable", costs)
-    fact = "not readable" if others else "there are none; CAP_SYS_PTRACE is not here"
-    return Check(name, "kernel", "missing", fact, costs, mine.fix(("SYS_PTRACE",), program))
+    needs = ("SYS_PTRACE", "DAC_READ_SEARCH")
+    if not others and mine.holds(needs):
+        return Check(name, "kernel", "ok", "none to try, but the capabilities are here", costs)
+    fact = "not readable" if others else "none to try, and the capabilities are not here"
+    return Check(name, "kernel", "missing", fact, costs, mine.fix(needs, program))
 
 
 def _owner(process: Path) -> int | None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _NS_PER_TICK = 10**9 // 100  # USER_HZ is 100 in every Linux ABI that tracekit runs on
 _LAST_FIELD = 20  # starttime
-_DENIED = "no permission for a process of the target (other users' need CAP_SYS_PTRACE)"
+_DENIED = "no permission for a process of the target (other users' need CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH)"
 
 
 class Totals(NamedTuple):
