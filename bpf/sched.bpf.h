@@ -217,6 +217,8 @@ int BPF_PROG(on_switch, bool preempt, struct task_struct *prev, struct task_stru
 	if (!cpu)
 		return 0;
 
+	cpu->waking = 0;	// a wake-up that went to another CPU ended there
+
 	bool traced = cpu->task == (__u64)prev;
 	struct task_state *come = next->pid ? state_of(next) : NULL;
 

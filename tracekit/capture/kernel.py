@@ -146,7 +146,8 @@ class Kernel:
         self.ring = Ring(maps["lives"], wire.RING_BYTES)
         self._rows: dict[int, _Row] = {}
         self._seen_accounts: dict[int, tuple[bytes, Account]] = {}
-        self._seen_calls = [0] * wire.MAX_SYSCALLS
+        self._seen_calls = 0
+        self._misses = 0
         self._name_cache: dict[int, str] = {0: "<other>"}
 
     def attach(self) -> None:
@@ -221,14 +222,15 @@ class Kernel:
         return Totals(columns[4], columns[5], columns[6], tuple(columns[7 : 7 + len(wire.LOSSES)]))
 
     def losses(self) -> list[Loss]:
-        """Return what was lost since the start, by reason, with what the recursion guard skipped."""
-        counts = dict(zip(wire.LOSSES, self.totals().losses, strict=True))
-        counts["recursion"] = sum(cost.misses for cost in self.costs().values())
+        """Return what was lost since the start, by reason; `recursion` as of the last `costs`."""
+        counts = dict(zip(wire.LOSSES, self.totals().losses, strict=True)) | {"recursion": self._misses}
         return [Loss(reason, count) for reason, count in counts.items() if count]
 
     def costs(self) -> dict[str, Cost]:
         """Return run time (counted only while statistics are on) and skipped runs of each program."""
-        return {name: Cost(*syscall.program_run_time(fd)) for name, fd in self._loaded.programs.items()}
+        found = {name: Cost(*syscall.program_run_time(fd)) for name, fd in self._loaded.programs.items()}
+        self._misses = sum(cost.misses for cost in found.values())
+        return found
 
     def histograms(self) -> Iterator[tuple[Key, Slots]]:
         """Yield what was added to each histogram since the last call."""
@@ -270,13 +272,12 @@ class Kernel:
 
     def calls(self) -> Iterator[tuple[int, int]]:
         """Yield (system call number, calls that ended since the last call of this)."""
-        columns = memoryview(self._calls).cast("Q")
-        size = wire.MAX_SYSCALLS
-        for number in syscalls.NAMES:
-            count = sum(columns[cpu * size + number] for cpu in range(self._cpus))
-            added, self._seen_calls[number] = count - self._seen_calls[number], count
-            if added:
-                yield number, added
+        size = 8 * wire.MAX_SYSCALLS
+        now = sum(int.from_bytes(self._calls[cpu * size : (cpu + 1) * size], "little") for cpu in range(self._cpus))
+        added, self._seen_calls = now - self._seen_calls, now
+        for number, count in enumerate(_lanes(added, size)):
+            if count:
+                yield number, count
 
     def _shared_field(self, number: int) -> int:
         return int(wire.SHARED.unpack_from(self._shared, 0)[number])
@@ -357,12 +358,14 @@ def _merge_heads(heads: list[tuple[int, ...]]) -> tuple[int, int, int, int]:
 
 def _spread(packed: int, group: int, slots: list[int], counts: list[int]) -> None:
     """Append the non-zero lanes of a group."""
-    lanes = memoryview(packed.to_bytes(_GROUP_BYTES, "little")).cast("Q").tolist()
-    first = group * wire.GROUP
-    for number, count in enumerate(lanes, first):
+    for number, count in enumerate(_lanes(packed, _GROUP_BYTES), group * wire.GROUP):
         if count:
             slots.append(number)
             counts.append(count)
+
+
+def _lanes(packed: int, size: int) -> list[int]:
+    return memoryview(packed.to_bytes(size, "little")).cast("Q").tolist()
 
 
 def _bits(mask: int) -> Iterator[int]:

@@ -164,6 +164,7 @@ class _Session:
         self.meter.finish(now)
         self.kernel.detach()
         time.sleep(_SETTLE_S)  # programs that run on another CPU at this moment come to their end
+        self.kernel.costs()
         under_way = self.kernel.report()
         self.drain()
         self._lives.finish()
