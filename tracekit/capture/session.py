@@ -20,7 +20,7 @@ from tracekit.capture.naming import Names, counter
 from tracekit.capture.resources import Resources
 from tracekit.capture.workload import Command, cgroup_id, check_pids, open_pidfds, owner
 from tracekit.errors import DiskFullError
-from tracekit.recording.writer import Writer
+from tracekit.recording.writer import Writer, refuse_existing
 from tracekit.records import InFlight, Interval, Loss, Target
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ def record(
     Raises:
         TracekitError: it cannot begin, or the disk is full; what was recorded is kept.
     """
+    if not options.force:
+        refuse_existing(options.output)
     pids = check_pids(options.pids, os.getpid())
     cgroup = cgroup_id(options.cgroup) if options.cgroup else 0
     with ExitStack() as stack:

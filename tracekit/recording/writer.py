@@ -57,6 +57,9 @@ class Writer:
         self.path = path
         self._series: dict[Series, int] = {}
         self._stacks: dict[tuple[str, ...], int] = {}
+        self._last_series = self._last_stack = 0
+        self._new_series: list[tuple[int, str, str, str, str]] = []
+        self._new_stacks: list[tuple[int, int, str]] = []
         self._intervals = 0
         facts = {"host": vars(host), "target": vars(target), "clocks": vars(clocks), "settings": settings}
         _create(path, force, owner)
@@ -77,10 +80,10 @@ class Writer:
         clean = _clean(series)
         if clean != series:
             return self._series.setdefault(series, self.series(clean))
-        row = (series.metric, json.dumps(dict(series.labels), sort_keys=True), series.kind, series.unit)
-        with self._errors():
-            cursor = self._db.execute("INSERT INTO series (metric, labels, kind, unit) VALUES (?, ?, ?, ?)", row)
-        return self._series.setdefault(series, cursor.lastrowid or 0)
+        ident = self._last_series = self._last_series + 1
+        labels = json.dumps(dict(series.labels), sort_keys=True)
+        self._new_series.append((ident, series.metric, labels, series.kind, series.unit))
+        return self._series.setdefault(series, ident)
 
     def stack(self, frames: tuple[str, ...]) -> int:
         """Return the id of the stack *frames* (root first), new or known."""
@@ -94,9 +97,9 @@ class Writer:
         import hashlib  # noqa: PLC0415 - 15 ms, which the attach need not wait for
 
         digest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big", signed=True)
-        with self._errors():
-            cursor = self._db.execute("INSERT INTO stack (hash, frames) VALUES (?, ?)", (digest, text))
-        return self._stacks.setdefault(frames, cursor.lastrowid or 0)
+        ident = self._last_stack = self._last_stack + 1
+        self._new_stacks.append((ident, digest, text))
+        return self._stacks.setdefault(frames, ident)
 
     def append(self, tick: Tick) -> None:
         """Commit one interval. Ids must come from this writer."""
@@ -109,6 +112,7 @@ class Writer:
             _pack_stacks(tick.stacks),
         )
         with self._transaction():
+            self._put_names()
             columns = "(start_ns, end_ns, partial, histograms, vals, stacks)"
             cursor = self._db.execute(f"INSERT INTO interval {columns} VALUES (?, ?, ?, ?, ?, ?)", row)
             number = cursor.lastrowid or 0
@@ -119,7 +123,8 @@ class Writer:
     def checkpoint(self, histograms: list[HistogramDelta], stacks: list[tuple[int, int, int]]) -> None:
         """Commit the sums since the start, so that reading the whole file need not add every interval."""
         row = (self._intervals, _pack_histograms(histograms), _pack_stacks(stacks))
-        with self._errors():
+        with self._transaction():
+            self._put_names()
             self._db.execute("INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?)", row)
 
     def finish(self, in_flight: Iterable[InFlight], end: dict[str, Any]) -> None:
@@ -167,6 +172,13 @@ class Writer:
             self._db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
             self._db.execute("COMMIT")
 
+    def _put_names(self) -> None:
+        """Store the series and stacks that are new, with the first numbers that speak of them."""
+        self._db.executemany("INSERT INTO series VALUES (?, ?, ?, ?, ?)", self._new_series)
+        self._db.executemany("INSERT INTO stack VALUES (?, ?, ?)", self._new_stacks)
+        self._new_series.clear()
+        self._new_stacks.clear()
+
     def _put_processes(self, processes: list[Process]) -> None:
         names = [field.name for field in dataclasses.fields(Process)]
         marks = ", ".join(f":{name}" for name in names)
@@ -200,6 +212,12 @@ class Writer:
             raise RecordingError(f"cannot write {self.path}: {error}") from error
 
 
+def refuse_existing(path: Path) -> None:
+    """Raise UsageError if *path* exists: said before any work is done for it."""
+    if path.is_symlink() or path.exists():
+        raise UsageError(f"cannot record to {path}: it exists", "-f to replace it, or another -o")
+
+
 def _create(path: Path, force: bool, owner: tuple[int, int] | None) -> None:
     """Create *path* empty, 0600, never through a link that somebody laid there."""
     try:
@@ -207,8 +225,9 @@ def _create(path: Path, force: bool, owner: tuple[int, int] | None) -> None:
             for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
                 name.unlink(missing_ok=True)
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY, 0o600)
-    except FileExistsError as error:
-        raise UsageError(f"cannot record to {path}: it exists", "-f to replace it, or another -o") from error
+    except FileExistsError:
+        refuse_existing(path)
+        raise
     except OSError as error:
         raise RecordingError(f"cannot create {path}: {error.strerror}", "another -o FILE") from error
     try:
