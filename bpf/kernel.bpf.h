@@ -59,7 +59,7 @@ struct dl_rq { unsigned int dl_nr_running; };
 struct rq;
 struct cfs_rq { unsigned int h_nr_runnable; struct rq *rq; };
 struct rq { struct cfs_rq cfs; struct rt_rq rt; struct dl_rq dl; };
-struct sched_entity { struct cfs_rq *cfs_rq; };
+struct sched_entity { struct cfs_rq *cfs_rq; __u64 sum_exec_runtime; __u64 prev_sum_exec_runtime; };
 struct task_struct {
 	struct thread_info thread_info;
 	unsigned int __state;

@@ -20,13 +20,12 @@ int on_sample(void *context)
 		return 0;
 
 	__u32 runnable = fair_runnable(rq) + BPF_CORE_READ(rq, rt.rt_nr_running) + BPF_CORE_READ(rq, dl.dl_nr_running);
-	struct entry *entry = find(0, 0, H_RUNQ_LENGTH, 0, bpf_get_smp_processor_id(), 0);
 
 	cpu->samples++;
 	if (task->pid && runnable)
 		runnable--;	// the one that runs does not wait
-	if (entry)
-		add_to_histogram(entry->row, runnable);
+	// not by the cache: this interrupts programs that may be filling it
+	add_to_histogram(histogram_row(0, H_RUNQ_LENGTH, 0, bpf_get_smp_processor_id()), runnable);
 	if (cpu->task == (__u64)task)
 		settle_slice(cpu, bpf_ktime_get_ns());
 	return 0;

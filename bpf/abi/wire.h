@@ -61,6 +61,7 @@ enum loss_reason {
 	LOSS_RING,		// no room in the ring: a process record is missing
 	LOSS_SERIES,		// no room for a new series: recorded without its labels
 	LOSS_NAMES,		// no room for a new name: recorded as <other>
+	LOSS_SWITCH,		// the kernel did not report a switch: times are put together from what it did
 	LOSS_REASONS,
 };
 
@@ -103,6 +104,7 @@ _Static_assert(sizeof(struct account) == 64, "wire format changed: raise WIRE_VE
 struct cpu {			// what one CPU does, and counts that it alone writes
 	__u64 task;		// the traced task that runs here, 0: none
 	__u64 waking;		// the task that this CPU is waking
+	__u64 running;		// whoever came in last, traced or not; 0: no switch seen yet
 	__u64 since_ns;		// its time on CPU is settled up to here
 	__u64 call_ns;		// its system call began
 	__u64 switches;		// traced tasks that came in: seen == recorded + lost
@@ -114,9 +116,10 @@ struct cpu {			// what one CPU does, and counts that it alone writes
 	__u32 oncpu;		// its histogram
 	__u16 call_nr;
 	__u8 resuming;		// its call was interrupted and may go on
-	__u8 unused;
+	__u8 unreported;	// switches of this CPU have gone unreported before
+	__u64 spare[6];
 };
-_Static_assert(sizeof(struct cpu) == 128, "wire format changed: raise WIRE_VERSION");
+_Static_assert(sizeof(struct cpu) == 192, "wire format changed: raise WIRE_VERSION");
 
 struct shared {			// one, written by all
 	__u32 histograms;	// rows in use
