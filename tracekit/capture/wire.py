@@ -30,7 +30,7 @@ REASONS = ("other", "disk", "network", "lock", "poll", "pipe", "child", "fault",
 """Words of enum reason, by value."""
 R_OTHER, R_DISK, R_NETWORK, R_LOCK, R_POLL, R_PIPE, R_CHILD, R_FAULT, R_STOPPED, R_PREEMPTED, R_FILE = range(11)
 
-LOSSES = ("task_state", "wake", "clock", "clamped", "ring", "series", "names")
+LOSSES = ("task_state", "wake", "clock", "clamped", "ring", "series", "names", "switch")
 """Words of enum loss_reason, by value."""
 
 TASK_STATES = ("running", "runnable", "blocked")
@@ -46,8 +46,11 @@ HEAD = struct.Struct("=5Q24x")
 SLOTS_BYTES = 8 * SLOTS
 ACCOUNT = struct.Struct("=6Q16x")
 """ns, count, queued_ns, queued, involuntary, migrations."""
-CPU = struct.Struct(f"=7Q{len(LOSSES)}Q3IHBB")
-"""task, waking, since_ns, call_ns, switches, restarts, samples, loss[7], role, row, oncpu, call_nr, resuming, -."""
+CPU = struct.Struct(f"=8Q{len(LOSSES)}Q3IHBB48x")
+"""
+task, waking, running, since_ns, call_ns, switches, restarts, samples, loss[8], role, row, oncpu, call_nr, resuming,
+unreported.
+"""
 SHARED = struct.Struct("=5IiI36x")
 """histograms, accounts, names, epoch, iterate, threads, adopted."""
 RING_BYTES = 1 << 20

@@ -33,6 +33,7 @@ _LOSSES = {
     "ring": "processes not seen",
     "series": "without their labels",
     "names": "under `<other>`",
+    "switch": "switches that the kernel did not report",
 }
 _ROWS = 6
 _NOISE = 4
