@@ -106,13 +106,13 @@ def test_host_cpu_is_what_psutil_says():
     resources = Resources(list, os.getpid())
     resources.sample()
     psutil.cpu_percent(percpu=True)
-    time.sleep(0.5)
+    time.sleep(1)
     expected = psutil.cpu_percent(percpu=True)
 
     second = values(resources)
 
     shares = [100 * value for (metric, *_), value in second.items() if metric == "host.cpu"]
-    assert shares == pytest.approx(expected, abs=5)
+    assert shares == pytest.approx(expected, abs=10)
 
 
 # --- control groups -------------------------------------------------------------------------------------------------
