@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
-from itertools import compress, count
+from itertools import accumulate, compress, count, pairwise
 from operator import ne
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -15,27 +16,71 @@ Weights = dict[Stack, float]
 """Weight of each stack: ns or samples, >= 0. Integers stay integers, so their sums are exact."""
 
 
+class Node(NamedTuple):
+    """The stacks `first` to `last - 1` of a tree, which have their first `depth` frames in common."""
+
+    depth: int
+    first: int
+    last: int
+
+
 @dataclass(frozen=True, eq=False)
 class Tree:
     """
-    Stacks by common prefix: lists of equal length, one element a node, parents before children.
+    Stacks by common prefix: the sorted stacks, and how much of each is in the one before.
 
-    The nodes below a node follow it at once: they are `i + 1 .. i + sizes[i] - 1`. Node 0 is the
-    root that all stacks share; siblings are in order of their names. All weights lie side by
-    side on one axis in that order, and a node covers the half-open range [starts, ends) of it.
+    A node is a range of stacks and made when it is asked for, so a tree costs what its
+    stacks do and not its nodes. All weights lie side by side on one axis, in
+    the order of the stacks.
     """
 
-    frames: list[str]
-    parents: list[int]
-    """Node number; -1 for the root."""
-    starts: list[float]
-    ends: list[float]
-    sizes: list[int]
-    """Nodes in the subtree, the node itself included."""
+    stacks: list[Stack]
+    """Sorted and distinct."""
+    shared: list[int]
+    """How many of its first frames each stack has in common with the one before it."""
+    branches: dict[int, list[int]]
+    """By this number the stacks that have it, ascending: where under a node of that depth a child begins."""
+    sums: list[float]
+    """Weight of all stacks before each stack, and then that of all."""
+    fresh: list[int]
+    """Frames not shared of all stacks before each stack, and then those of all: the nodes but the root."""
 
-    def weight(self, node: int) -> float:
+    @property
+    def root(self) -> Node:
+        """The node of all stacks, which has no frame."""
+        return Node(0, 0, len(self.stacks))
+
+    def path(self, node: Node) -> Stack:
+        """Return the frames from the root to *node*."""
+        return self.stacks[node.first][: node.depth] if node.depth else ()
+
+    def weight(self, node: Node) -> float:
         """Return the weight of all stacks through *node*."""
-        return self.ends[node] - self.starts[node]
+        return self.sums[node.last] - self.sums[node.first]
+
+    def own(self, node: Node) -> float:
+        """Return the weight of the stack that ends in *node*, 0 if none does."""
+        return self.sums[self._beyond(node)] - self.sums[node.first]
+
+    def below(self, node: Node) -> int:
+        """Return how many nodes there are below *node*, down to the leaves."""
+        if node.first == node.last:
+            return 0
+        return self.fresh[node.last] - self.fresh[node.first] + self.shared[node.first] - node.depth
+
+    def children(self, node: Node) -> list[Node]:
+        """Return the nodes right below *node*, in order of their frames."""
+        begin = self._beyond(node)
+        if begin == node.last:
+            return []
+        places = self.branches.get(node.depth, [])
+        starts = places[bisect_right(places, begin) : bisect_left(places, node.last)]
+        return [Node(node.depth + 1, first, last) for first, last in pairwise([begin, *starts, node.last])]
+
+    def _beyond(self, node: Node) -> int:
+        """Return the first stack that does not end in *node*; only the very first one can."""
+        ends = node.first < node.last and len(self.stacks[node.first]) == node.depth
+        return node.first + ends
 
 
 def merge(parts: Iterable[Mapping[Stack, float]]) -> Weights:
@@ -47,50 +92,23 @@ def merge(parts: Iterable[Mapping[Stack, float]]) -> Weights:
     return merged
 
 
-def below(weights: Mapping[Stack, float], root: Stack) -> Weights:
-    """Return the stacks that begin with the frames of *root*, whole."""
-    return {stack: weight for stack, weight in weights.items() if stack[: len(root)] == root}
+def starting(weights: Mapping[Stack, float], frames: Stack) -> Weights:
+    """Return the stacks that begin with *frames*, whole."""
+    return {stack: weight for stack, weight in weights.items() if stack[: len(frames)] == frames}
 
 
 def tree(weights: Mapping[Stack, float]) -> Tree:
-    """
-    Return the prefix tree of *weights*.
-
-    Sorted stacks are walked once: what a stack does not share with the one before it closes
-    nodes and opens new ones, so the cost is that of the nodes, not of stacks times depth.
-    """
-    grown = Tree([""], [-1], [0], [0], [1])
-    before: Stack = ()
-    position: float = 0
-    path = [0]
-    for stack in sorted(weights):
-        shared = _shared(before, stack)
-        _close(grown, path[shared + 1 :], position)
-        del path[shared + 1 :]
-        _open(grown, path, stack[shared:], position)
-        position += weights[stack]
-        before = stack
-    _close(grown, path, position)
-    return grown
+    """Return the prefix tree of *weights*."""
+    stacks = sorted(weights)
+    shared = [_shared(before, stack) for before, stack in zip([(), *stacks], stacks, strict=False)]
+    branches: dict[int, list[int]] = {}
+    for place, known in enumerate(shared):
+        branches.setdefault(known, []).append(place)
+    sums = list(accumulate((weights[stack] for stack in stacks), initial=0))
+    fresh = list(accumulate((len(stack) - known for stack, known in zip(stacks, shared, strict=True)), initial=0))
+    return Tree(stacks, shared, branches, sums, fresh)
 
 
 def _shared(left: Stack, right: Stack) -> int:
     """Return how many frames both begin with."""
     return next(compress(count(), map(ne, left, right)), min(len(left), len(right)))
-
-
-def _open(grown: Tree, path: list[int], frames: Stack, position: float) -> None:
-    first = len(grown.frames)
-    nodes = range(first, first + len(frames))
-    grown.parents.extend([path[-1], *nodes][: len(nodes)])
-    grown.frames.extend(frames)
-    grown.starts.extend([position] * len(nodes))
-    grown.ends.extend([position] * len(nodes))
-    grown.sizes.extend([1] * len(nodes))
-    path.extend(nodes)
-
-
-def _close(grown: Tree, nodes: list[int], position: float) -> None:
-    for node in nodes:
-        grown.ends[node] = position
-        grown.sizes[node] = len(grown.frames) - node

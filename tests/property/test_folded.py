@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracekit.export import folded
-from tracekit.stacks import below, merge, tree
+from tracekit.stacks import merge, starting, tree
 
 names = st.one_of(
     st.text(st.characters(exclude_categories=()), max_size=8),
@@ -69,29 +69,33 @@ def test_any_bytes_are_read_or_counted(data):
     assert all(math.isfinite(weight) and weight >= 0 for weight in found.weights.values())
 
 
+def nodes_of(grown):
+    """Return all nodes of a tree, parents before children."""
+    found = [grown.root]
+    for node in found:
+        found.extend(grown.children(node))
+    return found
+
+
 @given(weighted)
 def test_the_tree_holds_what_the_stacks_hold(weights):
-    """Each node weighs what the stacks through it weigh; the root weighs all of them."""
+    """Each node weighs what the stacks through it weigh, and its own what the stack that ends there does."""
     grown = tree(weights)
+    nodes = nodes_of(grown)
 
-    paths = [()]
-    for node in range(1, len(grown.frames)):
-        paths.append((*paths[grown.parents[node]], grown.frames[node]))
+    paths = [grown.path(node) for node in nodes]
     assert len(set(paths)) == len(paths)
-    assert [grown.weight(node) for node in range(len(paths))] == [total(below(weights, path)) for path in paths]
-    assert set(paths) >= set(weights)
+    assert {stack[:end] for stack in weights for end in range(len(stack) + 1)} | {()} == set(paths)
+    assert [grown.weight(node) for node in nodes] == [total(starting(weights, path)) for path in paths]
+    assert [grown.own(node) for node in nodes] == [weights.get(path, 0) for path in paths]
 
 
 @given(weighted)
-def test_a_subtree_follows_its_node(weights):
-    """`i + 1 .. i + sizes[i] - 1` are the nodes below i, and lie inside its range."""
+def test_the_tree_counts_what_it_does_not_make(weights):
+    """`below` is the number of nodes that walking down would find."""
     grown = tree(weights)
 
-    for node, size in enumerate(grown.sizes):
-        inside = range(node + 1, node + size)
-        assert all(grown.parents[other] in range(node, other) for other in inside)
-        assert all(
-            grown.starts[node] <= grown.starts[other] <= grown.ends[other] <= grown.ends[node] for other in inside
-        )
-        after = node + size
-        assert after == len(grown.frames) or grown.parents[after] < node
+    def walked(node):
+        return sum(1 + walked(child) for child in grown.children(node))
+
+    assert [grown.below(node) for node in nodes_of(grown)] == [walked(node) for node in nodes_of(grown)]

@@ -49,7 +49,7 @@ def test_what_is_too_narrow_even_merged_is_counted():
 
 def test_too_many_boxes():
     """The widest are drawn, the others merged, however wide they would be."""
-    flame = layout({("a",): 4, ("b",): 3, ("c",): 2, ("d",): 2}, min_share=0, max_boxes=3)
+    flame = layout({("a",): 4, ("b",): 3, ("c",): 2, ("d",): 2}, min_share=0, max_boxes=2)
 
     assert [box.name for box in flame.boxes] == ["all", "a", "b", ""]
     assert (flame.merged, flame.boxes[-1].weight) == (2, 4)

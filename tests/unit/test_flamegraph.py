@@ -88,14 +88,15 @@ def test_part_of_a_recording(run: Run, sample: Path) -> None:
     )  # 2 s x (990 + 6) ms
 
 
-def test_adjacent_times_share_no_interval(run: Run, sample: Path) -> None:
-    """What is cut at a time adds up again."""
-    parts = [run("flamegraph", sample, "--between", *times)[1] for times in (("0", "7.2s"), ("7.2s", "1h"))]
+@pytest.mark.parametrize(("cut", "intervals"), [("7.4s", 7), ("7.6s", 8)])
+def test_adjacent_times_share_no_interval(run: Run, sample: Path, cut: str, intervals: int) -> None:
+    """An interval belongs to where its middle lies, and what is cut adds up again."""
+    parts = [run("flamegraph", sample, "--between", *times)[1] for times in (("0", cut), (cut, "1h"))]
 
     sums = [sum(int(line.rpartition(" ")[2]) for line in part.splitlines()) for part in parts]
     _, whole, _ = run("flamegraph", sample, "--json")
     assert sum(sums) == json.loads(whole)["total"]
-    assert sums[0] * 23 == sums[1] * 7
+    assert sums[0] * 30 == sum(sums) * intervals
 
 
 def test_json_of_the_sample(run: Run, sample: Path) -> None:
@@ -198,6 +199,17 @@ def test_boxes_say_name_weight_and_shares() -> None:
     ]
 
 
+def test_names_that_xml_has_no_letters_for() -> None:
+    """Codes that XML forbids, and the end of the script's section, are text that anyone can read."""
+    root = picture({("\0\uffff\ufffe\udcff", "]]></script><script>"): 1})
+
+    assert [title.partition("\n")[0] for title in titles(root)] == [
+        "all",
+        r"\x00\uffff\ufffe\udcff",
+        "]]></script><script>",
+    ]
+
+
 def test_text_stays_in_its_box() -> None:
     """Long, wide and tiny: a name is cut with …, and a box of less than three characters has none."""
     wide, narrow = ("名" * 300,), ("x" * 80, "y" * 80)
@@ -232,13 +244,13 @@ def test_merged_boxes_are_said() -> None:
 
 
 def test_legend_names_what_is_there() -> None:
-    """Each colour of the picture with its share; blocking as a whole before its reasons, unknown ones too."""
+    """Each colour with the share of what ends in it; blocking as a whole before its reasons, unknown ones too."""
     root = picture(
         {("w", "t", "blocked", "disk", "fsync"): 3, ("w", "t", "blocked", "magic", "-"): 1, ("w", "t", "on-CPU"): 6}
     )
 
     words = ["on-CPU 60 %", "blocked 40 %:", "disk 30 %", "magic 10 %", "role, thread"]
-    assert head(root)[2:7] == words
+    assert head(root)[3:8] == words
     swatches = [g.get("class") for g in root.findall(f"{SVG}g[@class='head']/{SVG}g")]
     assert swatches == ["c", "b", "b-disk", "b-other", "w"]
 

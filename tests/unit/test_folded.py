@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tracekit.export import folded
-from tracekit.stacks import below
+from tracekit.stacks import starting
 
 
 @pytest.mark.parametrize(
@@ -94,9 +94,9 @@ def test_json_keeps_the_names():
     }
 
 
-def test_below_compares_whole_frames():
+def test_starting_compares_whole_frames():
     """`work` is not `worker`."""
     weights = {("work", "a"): 1, ("worker", "a"): 2, ("work",): 3, ("a", "work"): 4}
 
-    assert below(weights, ("work",)) == {("work", "a"): 1, ("work",): 3}
-    assert below(weights, ()) == weights
+    assert starting(weights, ("work",)) == {("work", "a"): 1, ("work",): 3}
+    assert starting(weights, ()) == weights

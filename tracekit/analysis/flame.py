@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
+from heapq import heappop, heappush
 from operator import attrgetter
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
@@ -16,9 +18,9 @@ from tracekit.errors import EmptyHistogramError
 from tracekit.stacks import tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-    from tracekit.stacks import Stack, Tree
+    from tracekit.stacks import Node, Stack, Tree
 
 Kind = Literal["on-CPU", "run queue", "blocked", "python", "native", "kernel", "who", "merged", "all"]
 """In the order of a legend. `who` is a role or thread; `native` is code that is neither Python nor kernel."""
@@ -100,17 +102,15 @@ def layout(weights: Mapping[Stack, float], min_share: float = MIN_SHARE, max_box
         EmptyHistogramError: no weight at all.
     """
     grown = tree(weights)
-    total = grown.weight(0)
+    total = grown.weight(grown.root)
     if not total:
         raise EmptyHistogramError("cannot draw a flame graph: no stack has a weight")
-    limit = _limit(grown, min_share * total, max_boxes)
-    kept, merged = _prune(grown, limit)
+    nodes, limit = _widest(grown, min_share * total, max_boxes)
     wall = is_wall_time(weights)
-    placed, free = _place(grown, kept, wall)
-    boxes = [*placed.values(), *_leftovers(placed, free, merged, limit)]
-    boxes.sort(key=attrgetter("start", "depth"))
+    boxes = _place(grown, nodes, limit, wall)
     parts = _parts(weights, wall, boxes)
-    return Flame(boxes, total, len(weights), parts, len(grown.frames) - len(kept), limit / total)
+    merged = grown.below(grown.root) + 1 - len(nodes)
+    return Flame(boxes, total, len(weights), parts, merged, limit / total)
 
 
 def is_wall_time(weights: Mapping[Stack, float]) -> bool:
@@ -132,62 +132,69 @@ def look_of(stack: Stack, wall: bool) -> Look:
     return Look(_code(stack[-1]))
 
 
+@lru_cache(maxsize=10_000)  # a program has few names and many boxes
 def _code(frame: str) -> Kind:
     if frame.endswith("_[k]"):
         return "kernel"
     return "python" if _PYTHON.search(frame) else "native"
 
 
-def _limit(grown: Tree, least: float, max_boxes: int) -> float:
-    """Return the weight that a box must exceed, so that it is wide enough and there are not too many."""
-    wide = [end - start for start, end in zip(grown.starts, grown.ends, strict=True) if end - start > least]
-    return least if len(wide) <= max_boxes else sorted(wide, reverse=True)[max_boxes]
+def _widest(grown: Tree, least: float, max_boxes: int) -> tuple[list[Node], float]:
+    """Return the root and the widest nodes, in the order of a walk, and a weight that none of the others exceeds."""
+    chosen: list[Node] = []
+    found = [(-grown.weight(grown.root), grown.root)]
+    while found and len(chosen) <= max_boxes:
+        _, node = heappop(found)
+        chosen.append(node)
+        for child in grown.children(node):
+            weight = grown.weight(child)
+            if weight > least:
+                heappush(found, (-weight, child))
+    limit = -found[0][0] if found else least
+    return sorted(chosen, key=attrgetter("first", "depth")), limit
 
 
-def _prune(grown: Tree, limit: float) -> tuple[list[int], dict[int, tuple[float, int]]]:
-    """Return the nodes above *limit*, and by node the weight and number of frames cut off just above it."""
-    kept: list[int] = []
-    merged: dict[int, tuple[float, int]] = {}
-    node = 0
-    while node < len(grown.frames):
-        size, weight = grown.sizes[node], grown.weight(node)
-        if weight > limit or not node:
-            kept.append(node)
-            node += 1
-            continue
-        parent = grown.parents[node]
-        before, frames = merged.get(parent, (0, 0))
-        merged[parent] = (before + weight, frames + size)
-        node += size
-    return kept, merged
+@dataclass
+class _Room:
+    """A box, where on the axis the next one on it goes, and what is below its node that no box shows yet."""
+
+    box: Box
+    free: float
+    weight: float
+    frames: int
 
 
-def _place(grown: Tree, kept: list[int], wall: bool) -> tuple[dict[int, Box], dict[int, float]]:
-    """Return the box of each node, and where on the axis the room beside its children begins."""
-    total = grown.weight(0)
-    boxes = {0: Box("all", Look("all"), 0, 0.0, 1.0, total, 1.0, 0)}
-    free: dict[int, float] = {0: 0}
-    paths: dict[int, Stack] = {0: ()}
-    for node in kept[1:]:
-        parent, weight = grown.parents[node], grown.weight(node)
-        stack = paths[node] = (*paths[parent], grown.frames[node])
-        at = free[node] = free[parent]
-        free[parent] += weight
-        share = weight / boxes[parent].weight
-        boxes[node] = Box(stack[-1], look_of(stack, wall), len(stack), at / total, weight / total, weight, share, 0)
-    return boxes, free
+def _place(grown: Tree, nodes: list[Node], limit: float, wall: bool) -> list[Box]:
+    """Return the boxes: on each, from its left edge, its children, and one for the others if they are wide enough."""
+    rooms: list[_Room] = []
+    path: list[_Room] = []
+    for node in nodes:
+        del path[node.depth :]
+        path.append(_enter(grown, node, path[-1] if path else None, look_of(grown.path(node), wall)))
+        rooms.append(path[-1])
+    boxes = [room.box for room in rooms]
+    boxes += [_leftover(room, grown.sums[-1]) for room in rooms if room.frames and 0 < room.weight >= limit]
+    return sorted(boxes, key=attrgetter("start", "depth"))
 
 
-def _leftovers(
-    boxes: dict[int, Box], free: dict[int, float], merged: dict[int, tuple[float, int]], limit: float
-) -> Iterator[Box]:
-    """Yield one box for all that is too narrow on top of a box, where that is wide enough together."""
-    total = boxes[0].weight
-    for parent, (weight, frames) in merged.items():
-        if weight > limit:
-            below, at = boxes[parent], free[parent] / total
-            share = weight / below.weight
-            yield Box("", Look("merged"), below.depth + 1, at, weight / total, weight, share, frames)
+def _enter(grown: Tree, node: Node, parent: _Room | None, look: Look) -> _Room:
+    """Return the room on *node*, and take from its parent's what it fills."""
+    weight, frames, total = grown.weight(node), grown.below(node), grown.sums[-1]
+    at, of_parent = 0.0, 1.0
+    if parent:
+        at, of_parent = parent.free, weight / parent.box.weight
+        parent.free += weight
+        parent.weight -= weight
+        parent.frames -= 1 + frames
+    name = grown.stacks[node.first][node.depth - 1] if node.depth else "all"
+    box = Box(name, look, node.depth, at / total, weight / total, weight, of_parent, 0)
+    return _Room(box, at, weight - grown.own(node), frames)
+
+
+def _leftover(room: _Room, total: float) -> Box:
+    share, of_parent = room.weight / total, room.weight / room.box.weight
+    depth, start = room.box.depth + 1, room.free / total
+    return Box("", Look("merged"), depth, start, share, room.weight, of_parent, room.frames)
 
 
 def _parts(weights: Mapping[Stack, float], wall: bool, boxes: list[Box]) -> list[Part]:

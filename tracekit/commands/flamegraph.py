@@ -14,14 +14,14 @@ from tracekit.analysis import flame
 from tracekit.commands import between as part
 from tracekit.errors import EmptyHistogramError, MachineError, RecordingError, UsageError
 from tracekit.export import folded
-from tracekit.recording.reader import Recording
 from tracekit.report import flamegraph
-from tracekit.stacks import below
+from tracekit.stacks import starting
 from tracekit.units import format_count, format_ns, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from tracekit.recording.reader import Recording
     from tracekit.stacks import Weights
 
 _FORMATS = {".svg": "svg", ".folded": "folded", ".txt": "folded"}
@@ -138,6 +138,8 @@ def _open(file: str) -> BinaryIO:
 
 
 def _recorded(path: Path, between: part.Times | None) -> _Source:
+    from tracekit.recording.reader import Recording  # noqa: PLC0415 - numpy, which folded files do not need
+
     with Recording(path) as recording:
         intervals = part.intervals(recording, between) if between else None
         weights: Weights = {stack: held.weight for stack, held in recording.stacks(intervals).items()}
@@ -184,7 +186,7 @@ def _cut(text: str) -> str:
 
 
 def _of_role(source: _Source, role: str) -> _Source:
-    found = below(source.stacks.weights, (role,))
+    found = starting(source.stacks.weights, (role,))
     if not found:
         known = sorted({printable(stack[0]) for stack in source.stacks.weights if stack})
         has = ", ".join(known[:8]) + (", …" if len(known) > 8 else "")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -33,6 +33,7 @@ _LETTER = {"on-CPU": "c", "run queue": "q", "blocked": "b", "python": "p", "nati
 _LETTER |= {"who": "w", "merged": "m", "all": "a"}
 _REASONS = {"poll", "network", "disk", "fault", "lock", "pipe", "child", "stopped", "other"}
 _WORDS = {"python": "Python", "native": "other code", "who": "role, thread", "merged": "too narrow, merged"}
+_LEGEND = "ends in"
 _NOT_XML = {0xFFFE: "\\ufffe", 0xFFFF: "\\uffff"}
 
 
@@ -108,13 +109,14 @@ def _words(part: Part) -> str:
 
 def _legend(items: list[tuple[Look, str]], top: int) -> tuple[list[str], int]:
     """Return the swatches from left to right and, where the room ends, in a further row; and how many rows."""
-    lines = []
-    left, row = PAD, 0
+    lines = [_text(PAD, top + 12, _LEGEND)]
+    begin = PAD + round((len(_LEGEND) + 1) * CELL)
+    left, row = begin, 0
     for look, words in items:
         safe = fit(words, 40)
         room = round(30 + columns_of(safe) * CELL)
-        if left + room > WIDTH - PAD and left > PAD:
-            left, row = PAD, row + 1
+        if left + room > WIDTH - PAD and left > begin:
+            left, row = begin, row + 1
         y = top + row * ROW
         swatch = f'<rect x="{left}" y="{y + 2}" width="12" height="12"/>'
         lines.append(f'<g class="{_class(look, "")}">{swatch}</g>{_text(left + 17, y + 12, safe)}')
@@ -170,6 +172,7 @@ def _many(count: int, noun: str) -> str:
     return f"{format_count(count)} {noun}{'' if count == 1 else 's'}"
 
 
+@lru_cache(maxsize=10_000)  # a program has few names and many boxes
 def _safe(name: str) -> str:
     """Return a name that a traced program chose, in characters that XML allows and on one line."""
     return printable(name).translate(_NOT_XML).encode("utf-8", "backslashreplace").decode()
