@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 WINDOW_NS = 100_000_000
 PERIOD_NS = 10**10
 FIRST_NS = 200_000_000
+_NEVER_NS = 1 << 62
 
 
 class Meter:
@@ -40,6 +41,8 @@ class Meter:
         self._base = 0
         self._opened_ns = 0
         self._accounted_ns = start_ns
+        self.missing: list[str] = []
+        """Why nothing is measured, if so."""
         self.share: float | None = None
         """CPU time of the BPF programs per wall time, 1 is one core; None before the first window."""
 
@@ -55,10 +58,7 @@ class Meter:
         if self._window:
             self._close(now_ns)
         else:
-            self._window = ExitStack()
-            self._window.enter_context(syscall.statistics())
-            self._base, self._opened_ns = self._run_time(), now_ns
-            self._next_ns = now_ns + WINDOW_NS
+            self._open(now_ns)
 
     def increase(self, now_ns: int) -> tuple[Series, float] | None:
         """Return the cost since the last call, at the share of the last window."""
@@ -71,6 +71,18 @@ class Meter:
         """Close what is open."""
         if self._window:
             self._close(now_ns)
+
+    def _open(self, now_ns: int) -> None:
+        window = ExitStack()
+        try:
+            window.enter_context(syscall.statistics())
+        except OSError as error:
+            self.missing.append(f"cost.bpf: BPF statistics: {error.strerror} (needs CAP_SYS_ADMIN)")
+            self._next_ns = _NEVER_NS
+            return
+        self._window = window
+        self._base, self._opened_ns = self._run_time(), now_ns
+        self._next_ns = now_ns + WINDOW_NS
 
     def _close(self, now_ns: int) -> None:
         spent = self._run_time() - self._base

@@ -18,10 +18,11 @@ from tracekit.capture.kernel import Kernel
 from tracekit.capture.lives import Lives
 from tracekit.capture.naming import Names, counter
 from tracekit.capture.resources import Resources
+from tracekit.capture.wire import A_THREAD
 from tracekit.capture.workload import Command, cgroup_id, check_pids, open_pidfds, owner
 from tracekit.errors import DiskFullError
 from tracekit.recording.writer import Writer, refuse_existing
-from tracekit.records import InFlight, Interval, Loss, Target
+from tracekit.records import InFlight, Interval, Loss, Series, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,7 @@ CHECKPOINT_TICKS = 256
 LATE_BY = 2
 """An interval this many times its length had no collector for a while: it is marked partial."""
 _SETTLE_S = 0.002
+_CPU = Series("cpu", (), "gauge", "share")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 DURATION, ENDED, INTERRUPTED = "duration", "target ended", "interrupted"
@@ -189,24 +191,31 @@ class _Session:
     def summary(self, reason: str, exit_code: int) -> Summary:
         """Return how it ended."""
         losses = tuple(Loss(reason, count) for reason, count in self._lost.items())
-        missing = (*self.kernel.missing, *self._resources.missing)
+        missing = tuple(self._missing())
         return Summary(reason, self.progress(), self.intervals, losses, missing, exit_code)
+
+    def _missing(self) -> list[str]:
+        return [*self.kernel.missing, *self.meter.missing, *self._resources.missing]
 
     def _collect(self, now: int) -> None:
         """Gather what this interval added, from every source."""
-        self._collect_kernel()
+        on_cpu_ns = self._collect_kernel()
         self._collect_lives()
         for series, value in self._resources.sample():
             self._batch.value(series, value)
+        self._batch.value(_CPU, on_cpu_ns / max(1, now - self._open_ns))
         spent = self.meter.increase(now)
         if spent:
             self._batch.value(*spent)
 
-    def _collect_kernel(self) -> None:
+    def _collect_kernel(self) -> int:
+        """Gather the kernel's side and return the time the target was on a CPU, ns."""
+        on_cpu_ns = 0
         batch, names, kernel = self._batch, self._names, self.kernel
         for key, slots in kernel.histograms():
             batch.histogram(names.histogram(key), slots)
         for key, account in kernel.accounts():
+            on_cpu_ns += account.ns if key.kind == A_THREAD else 0
             for series, increase in names.counters(key, account):
                 batch.value(series, increase)
                 self._errors += int(increase) if series.metric == "syscall.errors" else 0
@@ -218,6 +227,7 @@ class _Session:
         if restarts > self._restarts:
             batch.value(counter("syscall.restarts"), restarts - self._restarts)
             self._restarts = restarts
+        return on_cpu_ns
 
     def _collect_lives(self) -> None:
         self._batch.processes, histograms, counters = self._lives.take()
@@ -269,9 +279,8 @@ class _Session:
         running = sum(not task.state for task in under_way)
         seen = {"switches": totals.switches, "adopted": self.kernel.adopted, "running": running}
         cost = {"collector_share": progress.collector_share, "bpf_share": progress.bpf_share}
-        missing = [*self.kernel.missing, *self._resources.missing]
         threads = {"threads": self._most_threads, "events": progress.events}
-        return {"reason": reason, **threads, "seen": seen, "samples": totals.samples, "cost": cost, "missing": missing}
+        return {"reason": reason, **threads, "seen": seen, "samples": totals.samples, "cost": cost, "missing": self._missing()}
 
 
 class _Loop:
