@@ -279,8 +279,8 @@ class _Session:
         running = sum(not task.state for task in under_way)
         seen = {"switches": totals.switches, "adopted": self.kernel.adopted, "running": running}
         cost = {"collector_share": progress.collector_share, "bpf_share": progress.bpf_share}
-        threads = {"threads": self._most_threads, "events": progress.events}
-        return {"reason": reason, **threads, "seen": seen, "samples": totals.samples, "cost": cost, "missing": self._missing()}
+        facts = {"threads": self._most_threads, "events": progress.events, "samples": totals.samples}
+        return {"reason": reason, **facts, "seen": seen, "cost": cost, "missing": self._missing()}
 
 
 class _Loop:
