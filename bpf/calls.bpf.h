@@ -77,7 +77,10 @@ int BPF_PROG(on_return, struct pt_regs *regs, long ret)
 		return 0;
 	}
 
-	__u32 nr = regs->orig_ax & (MAX_SYSCALLS - 1);
+	if ((long)regs->orig_ax < 0)	// rt_sigreturn: it has put back the registers of what was interrupted,
+		return 0;		// and its "result", often -EINTR, is one of them
+
+	__u32 nr = regs->orig_ax < NR_UNKNOWN ? regs->orig_ax : NR_UNKNOWN;
 
 	if (is_compat(regs)) {
 		nr |= NR_COMPAT;
@@ -90,7 +93,7 @@ int BPF_PROG(on_return, struct pt_regs *regs, long ret)
 	}
 	if (config.latency && cpu->call_ns)	// none: a fork's child returns here, or it began before the attach
 		time_call(cpu, nr);
-	if (ret < 0 && ret >= -MAX_ERRNO && nr != NR_RT_SIGRETURN)	// whose "result" is the register it restores
+	if (ret < 0 && ret >= -MAX_ERRNO)
 		count_error(cpu, nr, -ret);
 	return 0;
 }

@@ -20,6 +20,7 @@ enum {
 	MAX_ACCOUNTS = 8192,
 	NR_NONE = 0xffff,	// not in a system call
 	NR_COMPAT = 0x8000,	// | number: an i386 call, which has its own numbering
+	NR_UNKNOWN = MAX_SYSCALLS - 1,	// any number above: no such call
 };
 
 // Kinds of rows. The first ones are histograms; row number == kind is the row that

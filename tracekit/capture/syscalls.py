@@ -12,6 +12,7 @@ from tracekit.capture.wire import (
     MAX_SYSCALLS,
     NR_COMPAT,
     NR_NONE,
+    NR_UNKNOWN,
     R_CHILD,
     R_DISK,
     R_FILE,
@@ -99,11 +100,13 @@ def reasons() -> bytes:
 
 
 def call_name(number: int) -> str:
-    """Return the name of a number as the kernel side records it: `openat`, `i386:5`, `-` outside of a call."""
+    """Return the name of a number as the kernel side records it: `openat`, `i386:5`, `unknown`, `-` outside of a call."""
     if number == NR_NONE:
         return "-"
     if number & NR_COMPAT:
         return f"i386:{number & ~NR_COMPAT}"
+    if number == NR_UNKNOWN:
+        return "unknown"
     return NAMES.get(number, f"syscall_{number}")
 
 
