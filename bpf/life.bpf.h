@@ -3,7 +3,7 @@
 #pragma once
 #include "state.bpf.h"
 
-enum { RING_BYTES = 1 << 20, RING_WAKE_BYTES = 1 << 17 };
+enum { RING_BYTES = 1 << 22, RING_WAKE_BYTES = 1 << 17 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

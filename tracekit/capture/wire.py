@@ -21,6 +21,7 @@ MAX_HISTOGRAMS = 384
 MAX_ACCOUNTS = 8192
 NR_NONE = 0xFFFF
 NR_COMPAT = 0x8000
+NR_UNKNOWN = MAX_SYSCALLS - 1
 
 H_RUNQ_WAIT, H_RUNQ_WAKE, H_RUNQ_LENGTH, H_ONCPU, H_OFFCPU, H_BLOCKED, H_SYSCALL = range(7)
 HISTOGRAM_KINDS = 7
@@ -53,7 +54,7 @@ unreported.
 """
 SHARED = struct.Struct("=5IiI36x")
 """histograms, accounts, names, epoch, iterate, threads, adopted."""
-RING_BYTES = 1 << 20
+RING_BYTES = 1 << 22
 LIFE = struct.Struct("=5Q3I4B16s")
 """at, start, first_run, exec, ready (ns), tgid, ppid, exit_code, what, flags, found, unused, comm."""
 TASK = struct.Struct("=2Q5IHBB16s")
