@@ -100,7 +100,7 @@ def reasons() -> bytes:
 
 
 def call_name(number: int) -> str:
-    """Return the name of a number as the kernel side records it: `openat`, `i386:5`, `unknown`, `-` outside of a call."""
+    """Return the name of a number as the kernel side records it: `openat`, `i386:5`, `unknown`, `-` for none."""
     if number == NR_NONE:
         return "-"
     if number & NR_COMPAT:
