@@ -136,6 +136,23 @@ static __always_inline void settle_wait(struct task_state *state)
 		add_to_slot(entry->histogram[1], waited, slot);
 }
 
+// Settle how long *state* was runnable and did not run.
+static __always_inline void settle_queue(struct account *account, struct task_state *state, __u64 now)
+{
+	__u64 wait = since(now, state->runnable_ns);
+	__u64 wake = state->waking_ns ? since(state->runnable_ns, state->waking_ns) : 0;
+
+	bump(&account->queued_ns, wait + wake);
+	bump(&account->queued, 1);
+	if (state->cut)
+		return;
+	add_to_histogram(state->runq_wait, wait);
+	if (wake)
+		add_to_histogram(state->runq_wake, wake);
+	if (state->reason == R_PREEMPTED && state->off_ns)
+		add_to_histogram(histogram_row(state->role, H_OFFCPU, R_PREEMPTED, 0), wait);
+}
+
 // Have *cpu* know what it runs.
 static __always_inline void occupy(struct cpu *cpu, struct task_struct *task, struct task_state *state, __u64 since_ns)
 {
@@ -180,23 +197,12 @@ static __always_inline void enter(struct cpu *cpu, struct task_struct *task, str
 	if (state->asleep && !state->runnable_ns) {	// it runs without a wake-up that we saw
 		count_loss(LOSS_WAKE);
 		state->runnable_ns = now;
+	} else if (state->runnable_ns) {
+		settle_queue(account, state, now);
 	}
 	state->asleep = 0;
-	if (state->runnable_ns) {
-		__u64 wait = since(now, state->runnable_ns);
-		__u64 wake = state->waking_ns ? since(state->runnable_ns, state->waking_ns) : 0;
-
-		bump(&account->queued_ns, wait + wake);
-		bump(&account->queued, 1);
-		if (!state->cut)
-			add_to_histogram(state->runq_wait, wait);
-		if (wake && !state->cut)
-			add_to_histogram(state->runq_wake, wake);
-		if (state->reason != R_PREEMPTED && state->off_ns)
-			settle_wait(state);
-		else if (state->off_ns && !state->cut)
-			add_to_histogram(histogram_row(state->role, H_OFFCPU, R_PREEMPTED, 0), wait);
-	}
+	if (state->off_ns && state->reason != R_PREEMPTED)
+		settle_wait(state);
 	if (!state->first_run_ns)
 		state->first_run_ns = now;
 	if (state->off_ns && state->cpu != here)
