@@ -88,6 +88,8 @@ def command(
 
 def _read(recording: Recording, wanted: _Wanted) -> tuple[Subject, Build]:
     """Return what the map is about, and what builds its grid."""
+    if not wanted.metric:
+        raise chosen.unknown("metric", "", {one.metric for one in recording.series() if one.kind == "histogram"})
     series = chosen.histograms(recording, wanted.metric, wanted.where)
     intervals = part.intervals(recording, wanted.between) if wanted.between else (0, len(recording.intervals))
     histograms = recording.histograms(wanted.metric, wanted.where, intervals)

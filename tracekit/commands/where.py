@@ -24,31 +24,35 @@ def option(command: _Command) -> _Command:
     return click.option("--where", multiple=True, callback=_pairs, metavar="LABEL=VALUE", help=words)(command)
 
 
-def histograms(recording: Recording, metric: str, where: dict[str, str]) -> list[Series]:
+def histograms(recording: Recording, metric: str, where: dict[str, str], *labels: str) -> list[Series]:
     """
-    Return the histogram series of *metric* that have all labels of *where*, at least one.
+    Return the histogram series of *metric* ("" is any) that have all of *where*, at least one.
+
+    The names *labels* must be known too.
 
     Raises:
         UsageError: the recording has no such metric, or the metric no such label.
         EmptyHistogramError: no series has these values.
     """
     known = [one for one in recording.series() if one.kind == "histogram"]
-    found = [one for one in known if one.metric == metric]
-    if not found:
-        raise _unknown("metric", metric, {one.metric for one in known})
-    labels = {name for one in found for name, _ in one.labels}
-    for name in where:
-        if name not in labels:
-            raise _unknown("label", name, labels)
+    found = [one for one in known if metric in ("", one.metric)]
+    if not found and known:
+        raise unknown("metric", metric, {one.metric for one in known})
+    names = {name for one in found for name, _ in one.labels}
+    for name in (*where, *labels):
+        if found and name not in names:
+            raise unknown("label", name, names)
     chosen = [one for one in recording.series(metric, where) if one.kind == "histogram"]
     if not chosen:
         pairs = " and ".join(f"{name}={value}" for name, value in where.items())
         values = sorted({f"{name}={one.label(name)}" for name in where for one in found if one.label(name)})
-        raise EmptyHistogramError(f"cannot show {printable(metric)}: no events where {printable(pairs)}", _few(values))
+        fact = f"no events where {printable(pairs)}" if where else "no events"
+        raise EmptyHistogramError(f"cannot show {printable(metric or 'histograms')}: {fact}", _few(values))
     return chosen
 
 
-def _unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
+def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """Return the error for a metric or label that no histogram has, with those there are."""
     what = f"cannot show {printable(name)}: no histogram has this {kind}" if name else f"cannot show: no --{kind}"
     return UsageError(f"{what}, the recording has {_few(sorted(known)) or 'none'}")
 
