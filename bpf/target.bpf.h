@@ -218,7 +218,11 @@ int BPF_PROG(on_exit, struct task_struct *task)
 
 	struct task_state *process = state_of(task->group_leader);
 
-	emit_life(task->group_leader, process ? process : state, LIFE_EXIT, bpf_ktime_get_ns());
+	if (!process)
+		process = state;
+	if (__sync_lock_test_and_set(&process->ended, 1))	// two that go together may both be the last
+		return 0;
+	emit_life(task->group_leader, process, LIFE_EXIT, bpf_ktime_get_ns());
 	return 0;
 }
 

@@ -111,8 +111,13 @@ class Lives:
             if not life.counted and 0 < life.ready_at < before_ns:
                 self._count(life)
 
-    def finish(self) -> None:
-        """Count what lives on."""
+    def finish(self, tasks: Iterable[Task]) -> None:
+        """Count what lives on; *tasks*, the threads of the target at the end, tell its names."""
+        for task in tasks:
+            identity, role = (task.tgid, task.start_ns), self.role(task.comm)
+            life = self._living.get(identity)
+            if life and life.process.role != role:
+                life.process = self._changed[identity] = replace(life.process, role=role)
         for life in self._living.values():
             self._count(life)
 

@@ -171,7 +171,7 @@ class _Session:
         self.kernel.costs()
         under_way = self.kernel.report()
         self.drain()
-        self._lives.finish()
+        self._lives.finish(under_way)
         rest = [(self._names.task_stack(task), max(0, now - task.since_ns)) for task in under_way]
         for frames, weight in rest:
             self._batch.stack(frames, weight, 0)
