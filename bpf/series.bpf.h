@@ -163,7 +163,7 @@ static __noinline __u32 new_row(struct key *key)
 
 	bool is_histogram = key->kind < HISTOGRAM_KINDS;
 	__u32 overflow = is_histogram ? key->kind : 0;
-	__u32 limit = is_histogram ? MAX_HISTOGRAMS : MAX_ACCOUNTS;
+	__u32 limit = is_histogram ? config.histograms : MAX_ACCOUNTS;
 	__u32 *used = is_histogram ? &all->histograms : &all->accounts;
 
 	if (*used >= limit) {

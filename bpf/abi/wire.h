@@ -16,7 +16,7 @@ enum {
 	MAX_SYSCALLS = 512,
 	MAX_CPUS = 512,
 	MAX_NAMES = 4096,
-	MAX_HISTOGRAMS = 384,
+	MAX_HISTOGRAMS = 768,
 	MAX_ACCOUNTS = 8192,
 	NR_NONE = 0xffff,	// not in a system call
 	NR_COMPAT = 0x8000,	// | number: an i386 call, which has its own numbering
@@ -180,7 +180,7 @@ struct config {			// constants of one session
 	__u64 cgroup_id;
 	__u32 self_tgid;	// never traced
 	__u32 shards;		// power of two: copies of each row, to keep CPUs apart
-	__u32 cpus;
+	__u32 histograms;	// rows there are, at most MAX_HISTOGRAMS
 	__u8 mode;
 	__u8 children;
 	__u8 latency;

@@ -115,9 +115,11 @@ class Kernel:
         cpus = _possible_cpus()
         if cpus > wire.MAX_CPUS:
             raise MachineError(f"cannot trace {cpus} CPUs: this build holds {wire.MAX_CPUS}", "a build with more")
-        self._shards = _shards(cpus)
+        self._histograms = wire.MAX_HISTOGRAMS if options.latency else wire.MAX_HISTOGRAMS // 2
+        self._shards = _shards(cpus, self._histograms)
         self._cpus = cpus
-        self._loaded = load(_constants(options, cgroup_id, cpus, self._shards), self._entries(), wire.WIRE_VERSION)
+        constants = _constants(options, cgroup_id, (self._shards, self._histograms), atomic=self._shards < cpus)
+        self._loaded = load(constants, self._entries(), wire.WIRE_VERSION)
         self._links: list[int] = []
         self.missing: list[str] = []
         """What could not be attached, a line each; the rest goes on."""
@@ -127,9 +129,10 @@ class Kernel:
         self._options = options
 
     def _entries(self) -> dict[str, int]:
-        histograms, accounts = wire.MAX_HISTOGRAMS * self._shards, wire.MAX_ACCOUNTS * self._shards
+        histograms, accounts = self._histograms * self._shards, wire.MAX_ACCOUNTS * self._shards
         calls = wire.MAX_SYSCALLS * self._cpus
-        return {"heads": histograms, "slots": histograms, "accounts": accounts, "calls": calls}
+        sizes = {"heads": histograms, "slots": histograms, "histogram_keys": self._histograms}
+        return sizes | {"accounts": accounts, "calls": calls}
 
     def _open_maps(self) -> None:
         maps = self._loaded.maps
@@ -137,8 +140,8 @@ class Kernel:
         first = (wire.HISTOGRAM_KINDS, 1, 1)  # rows and names below are those of what finds no room
         wire.SHARED.pack_into(self._shared, 0, *first, 1, wire.ITERATE_MARK, 0, 0)
         self._cpu_table = Table(maps["cpus"], wire.CPU, self._cpus)
-        self._heads = Table(maps["heads"], wire.HEAD, wire.MAX_HISTOGRAMS * self._shards)
-        self._histogram_keys = Table(maps["histogram_keys"], wire.KEY, wire.MAX_HISTOGRAMS)
+        self._heads = Table(maps["heads"], wire.HEAD, self._histograms * self._shards)
+        self._histogram_keys = Table(maps["histogram_keys"], wire.KEY, self._histograms)
         self._account_keys = Table(maps["account_keys"], wire.KEY, wire.MAX_ACCOUNTS)
         self._accounts = Table(maps["accounts"], wire.ACCOUNT, wire.MAX_ACCOUNTS * self._shards)
         self._names = map_array(maps["names"], wire.COMM_LEN * wire.MAX_NAMES)
@@ -234,7 +237,7 @@ class Kernel:
 
     def histograms(self) -> Iterator[tuple[Key, Slots]]:
         """Yield what was added to each histogram since the last call."""
-        used = min(self._shared_field(0), wire.MAX_HISTOGRAMS)
+        used = min(self._shared_field(0), self._histograms)
         for number in range(used):
             row = self._rows.get(number)
             heads = list(self._heads.rows(number * self._shards, (number + 1) * self._shards))
@@ -380,7 +383,7 @@ def comm_text(raw: bytes) -> str:
     return raw.split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
 
 
-def _constants(options: Options, cgroup_id: int, cpus: int, shards: int) -> bytes:
+def _constants(options: Options, cgroup_id: int, sizes: tuple[int, int], *, atomic: bool) -> bytes:
     mode = wire.TARGET_PIDS
     if options.everything:
         mode = wire.TARGET_ALL
@@ -389,14 +392,14 @@ def _constants(options: Options, cgroup_id: int, cpus: int, shards: int) -> byte
     elif options.comm:
         mode = wire.TARGET_COMM
     comm = options.comm.encode("utf-8", "surrogateescape")[: wire.COMM_LEN - 1]
-    flags = (mode, options.children, options.latency, shards < cpus)
-    return wire.CONFIG.pack(cgroup_id, os.getpid(), shards, cpus, *flags, comm, syscalls.reasons())
+    flags = (mode, options.children, options.latency, atomic)
+    return wire.CONFIG.pack(cgroup_id, os.getpid(), *sizes, *flags, comm, syscalls.reasons())
 
 
-def _shards(cpus: int) -> int:
+def _shards(cpus: int, histograms: int) -> int:
     """Return how many copies of each row fit: as many as CPUs if they do, a power of two."""
     shards = 1
-    while shards < cpus and 2 * shards * wire.MAX_HISTOGRAMS * wire.SLOTS_BYTES <= LIMIT_BYTES:
+    while shards < cpus and 2 * shards * histograms * wire.SLOTS_BYTES <= LIMIT_BYTES:
         shards *= 2
     return shards
 

@@ -17,7 +17,7 @@ COMM_LEN = 16
 MAX_SYSCALLS = 512
 MAX_CPUS = 512
 MAX_NAMES = 4096
-MAX_HISTOGRAMS = 384
+MAX_HISTOGRAMS = 768
 MAX_ACCOUNTS = 8192
 NR_NONE = 0xFFFF
 NR_COMPAT = 0x8000
@@ -60,4 +60,4 @@ LIFE = struct.Struct("=5Q3I4B16s")
 TASK = struct.Struct("=2Q5IHBB16s")
 """since, start (ns), pid, tgid, ppid, role, thread, nr, state, reason, comm."""
 CONFIG = struct.Struct("=QIIIBBBB16s512s")
-"""cgroup_id, self_tgid, shards, cpus, mode, children, latency, atomic, comm, reason_of."""
+"""cgroup_id, self_tgid, shards, histograms, mode, children, latency, atomic, comm, reason_of."""
