@@ -44,6 +44,7 @@ static void pester(int pid, int times)
 
 static void tormentor(int pid, int end_of_pipe)
 {
+	prctl(PR_SET_NAME, "tormentor");
 	pester(pid, RESTARTED);
 	until_asleep(pid);
 	if (write(end_of_pipe, "x", 1) != 1)

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 static FILE *truth_file;
+static char truth_path[4096], truth_draft[4096 + sizeof(".draft")];
 static const char *truth_comma = "";
 
 __attribute__((noreturn, format(printf, 1, 2))) static inline void die(const char *format, ...)
@@ -38,9 +39,11 @@ __attribute__((noreturn, format(printf, 1, 2))) static inline void die(const cha
 
 static inline void begin(char **argv)
 {
-	truth_file = fopen(argv[1], "we");
+	snprintf(truth_path, sizeof(truth_path), "%s", argv[1]);
+	snprintf(truth_draft, sizeof(truth_draft), "%s.draft", truth_path);
+	truth_file = fopen(truth_draft, "we");
 	if (!truth_file)
-		die("cannot write %s", argv[1]);
+		die("cannot write %s", truth_draft);
 	fputs("{", truth_file);
 }
 
@@ -152,6 +155,6 @@ static inline void say_self(void)
 static inline void finish(void)
 {
 	fputs("}\n", truth_file);
-	if (fclose(truth_file))
+	if (fclose(truth_file) || rename(truth_draft, truth_path)) // nobody reads half of it
 		die("cannot write the truth");
 }

@@ -101,7 +101,7 @@ static const struct wait waits[] = {
 	{ "network accept", 5, MS, block_accept, feed_accept },
 	{ "lock futex", 23, LONG_MS, block_futex, wake_futex },
 	{ "lock flock", 5, MS, block_flock, unlock_flock },
-	{ "lock semop", 3, MS, block_semaphore, raise_semaphore },
+	{ "lock semtimedop", 3, MS, block_semaphore, raise_semaphore },
 	{ "child wait4", 5, LONG_MS, block_wait4, NULL },
 	{ "child waitid", 3, LONG_MS, block_waitid, NULL },
 	{ "child vfork", 7, LONG_MS, block_vfork, NULL },

@@ -1,0 +1,158 @@
+"""One wire format, three readers: bpf/abi/wire.h, the built programs, tracekit/capture/wire.py."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import struct
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.kernel.lab import ROOT
+from tracekit.capture import wire
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HEADER = ROOT / "bpf" / "abi" / "wire.h"
+OBJECT = ROOT / "tracekit" / "capture" / "bpf" / "objects" / "tracekit.bpf.o"
+FORMATS = {
+    "key": wire.KEY,
+    "head": wire.HEAD,
+    "account": wire.ACCOUNT,
+    "cpu": wire.CPU,
+    "shared": wire.SHARED,
+    "life_record": wire.LIFE,
+    "task_record": wire.TASK,
+    "config": wire.CONFIG,
+}
+WORDS = {"reason": ("R_", wire.REASONS), "loss_reason": ("LOSS_", wire.LOSSES), "task": ("TASK_IS_", wire.TASK_STATES)}
+Field = tuple[int, int, str]
+"""Offset and size in bytes, and the name or the code of its format."""
+
+
+class Btf:
+    """Types of a compiled file."""
+
+    def __init__(self, path: Path) -> None:
+        tool = shutil.which("bpftool", path="/usr/sbin:/sbin:/usr/bin:/bin")
+        assert tool, "the wire format is read from BTF: apt install bpftool"
+        command = [tool, "btf", "dump", "file", str(path), "--json"]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        self.types: dict[int, Any] = {kind["id"]: kind for kind in json.loads(done.stdout)["types"]}
+
+    def named(self, kind: str, name: str) -> Any:
+        """Return the type, None if there is none."""
+        return next((t for t in self.types.values() if t["kind"] == kind and t["name"] == name), None)
+
+    def constants(self) -> dict[str, int]:
+        """Return all constants of all enums."""
+        enums = [t for t in self.types.values() if t["kind"] == "ENUM"]
+        return {value["name"]: value["val"] for enum in enums for value in enum["values"]}
+
+    def size(self, ident: int) -> int:
+        """Return the size of a type in bytes."""
+        found = self.types[ident]
+        if found["kind"] == "ARRAY":
+            return int(found["nr_elems"] * self.size(found["type_id"]))
+        return int(found["size"]) if "size" in found else self.size(found["type_id"])
+
+    def fields(self, name: str) -> list[Field]:
+        """Return the fields of a struct, arrays of numbers taken apart."""
+        found: list[Field] = []
+        for member in self.named("STRUCT", name)["members"]:
+            offset, ident = member["bits_offset"] // 8, member["type_id"]
+            array = self.types[ident] if self.types[ident]["kind"] == "ARRAY" else None
+            if array and self.size(array["type_id"]) > 1:
+                size = self.size(array["type_id"])
+                found += [(offset + i * size, size, member["name"]) for i in range(array["nr_elems"])]
+            else:
+                found.append((offset, self.size(ident), member["name"]))
+        return found
+
+
+@pytest.fixture(scope="module")
+def header(tmp_path_factory: pytest.TempPathFactory) -> Btf:
+    """The types of wire.h itself."""
+    out = tmp_path_factory.mktemp("abi") / "wire.o"
+    keep = "-fno-eliminate-unused-debug-types"
+    subprocess.run(["gcc", "-gbtf", keep, "-c", "-x", "c", str(HEADER), "-o", str(out)], check=True)
+    return Btf(out)
+
+
+def fields_of(layout: struct.Struct) -> list[Field]:
+    """Return the fields of a struct format; padding is none."""
+    assert layout.format[0] == "=", "the wire has one byte order and no padding"
+    found: list[Field] = []
+    offset = 0
+    for times, code in re.findall(r"(\d*)([a-zA-Z])", layout.format[1:]):
+        size = struct.calcsize("=" + code)
+        if code in "sx":
+            size, count = int(times or 1), 1
+        else:
+            count = int(times or 1)
+        found += [(offset + i * size, size, code) for i in range(count) if code != "x"]
+        offset += size * count
+    return found
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_formats_are_the_structs(header: Btf, name: str) -> None:
+    """Every field that Python unpacks is a field of the C struct, in place and size; sizes agree."""
+    layout = FORMATS[name]
+    expected = {(offset, size) for offset, size, _ in header.fields(name)}
+
+    found = {(offset, size) for offset, size, _ in fields_of(layout)}
+
+    assert layout.size == header.named("STRUCT", name)["size"]
+    assert found <= expected
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_python_leaves_out_only_what_is_unused(header: Btf, name: str) -> None:
+    """A field of the C struct that no format reads is called unused or spare."""
+    read = {offset for offset, _, _ in fields_of(FORMATS[name])}
+
+    left_out = {label for offset, _, label in header.fields(name) if offset not in read}
+
+    assert left_out <= {"unused", "spare"}
+
+
+def test_constants_are_equal(header: Btf) -> None:
+    """A number of wire.h that Python knows by the same name has the same value."""
+    known = {name: value for name, value in vars(wire).items() if isinstance(value, int)}
+    shared = {name: value for name, value in header.constants().items() if name in known}
+
+    assert shared["SLOTS"] == wire.SLOTS_BYTES // 8 == 4608
+    assert len(shared) > 30
+    assert {name: known[name] for name in shared} == shared
+
+
+@pytest.mark.parametrize(("prefix", "words"), WORDS.values(), ids=WORDS)
+def test_words_are_the_constants(header: Btf, prefix: str, words: tuple[str, ...]) -> None:
+    """Reasons, losses and states are spelled as in C, in the order of their values."""
+    constants = header.constants()
+
+    assert [constants[prefix + word.upper()] for word in words] == list(range(len(words)))
+
+
+def test_the_built_object_has_this_format(header: Btf) -> None:
+    """The object in the package was built from this header: structs of both are the same."""
+    built = Btf(OBJECT)
+    both = [name for name in FORMATS if built.named("STRUCT", name)]
+
+    assert {"key", "head", "account", "cpu", "shared", "config"} <= set(both)
+    for name in both:
+        assert built.fields(name) == header.fields(name)
+
+
+def test_the_ring_is_as_long_as_python_thinks() -> None:
+    """The size of the ring is part of the wire: it is where the reader wraps."""
+    built = Btf(OBJECT)
+    ring = built.types[built.named("VAR", "lives")["type_id"]]
+    (size,) = (member["type_id"] for member in ring["members"] if member["name"] == "max_entries")
+
+    assert built.types[built.types[size]["type_id"]]["nr_elems"] == wire.RING_BYTES
