@@ -6,6 +6,7 @@ import os
 import stat
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -371,7 +372,7 @@ def test_a_recording_without_its_end_is_valid_but_not_complete(tmp_path: Path) -
 
 
 def test_ctrl_c_within_an_interval_does_not_keep_it_from_ending(tmp_path: Path) -> None:
-    """The interval that was being committed is lost, the end is not."""
+    """The interval that was being committed is lost; the end is not, nor the names that were new in it."""
 
     class Interrupting(list[Loss]):
         def __iter__(self):
@@ -380,15 +381,17 @@ def test_ctrl_c_within_an_interval_does_not_keep_it_from_ending(tmp_path: Path) 
     path = tmp_path / "x.tk"
     with committing.begin(path) as writer:
         writer.append(committing.tick(writer, 1))
+        new = [(writer.stack(("new",)), 7, 1)]
         with pytest.raises(KeyboardInterrupt):
-            writer.append(Tick(Interval(5, 6), losses=Interrupting()))
-        writer.append(committing.tick(writer, 2))
+            writer.append(Tick(Interval(5, 6), stacks=new, losses=Interrupting()))
+        writer.append(replace(committing.tick(writer, 2), stacks=new))
         writer.finish([], {"reason": "interrupted"})
 
     with Recording(path) as recording:
         assert recording.complete
         assert recording.values()[committing.CALLS].tolist() == [1, 2]
         assert recording.lossy == {0, 1}
+        assert recording.stacks() == {committing.STACK: StackWeight(1, 1), ("new",): StackWeight(7, 1)}
 
 
 def test_a_recording_is_private(tmp_path: Path) -> None:

@@ -112,7 +112,6 @@ class Writer:
             _pack_stacks(tick.stacks),
         )
         with self._transaction():
-            self._put_names()
             columns = "(start_ns, end_ns, partial, histograms, vals, stacks)"
             cursor = self._db.execute(f"INSERT INTO interval {columns} VALUES (?, ?, ?, ?, ?, ?)", row)
             number = cursor.lastrowid or 0
@@ -124,7 +123,6 @@ class Writer:
         """Commit the sums since the start, so that reading the whole file need not add every interval."""
         row = (self._intervals, _pack_histograms(histograms), _pack_stacks(stacks))
         with self._transaction():
-            self._put_names()
             self._db.execute("INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?)", row)
 
     def finish(self, in_flight: Iterable[InFlight], end: dict[str, Any]) -> None:
@@ -173,11 +171,9 @@ class Writer:
             self._db.execute("COMMIT")
 
     def _put_names(self) -> None:
-        """Store the series and stacks that are new, with the first numbers that speak of them."""
+        """Store the series and stacks that are new, in one transaction with the first numbers that speak of them."""
         self._db.executemany("INSERT INTO series VALUES (?, ?, ?, ?, ?)", self._new_series)
         self._db.executemany("INSERT INTO stack VALUES (?, ?, ?)", self._new_stacks)
-        self._new_series.clear()
-        self._new_stacks.clear()
 
     def _put_processes(self, processes: list[Process]) -> None:
         names = [field.name for field in dataclasses.fields(Process)]
@@ -194,12 +190,15 @@ class Writer:
         with self._errors():
             self._db.execute("BEGIN")
             try:
+                self._put_names()
                 yield
                 self._db.execute("COMMIT")
             except BaseException:  # Ctrl-C too: an open transaction would be in the way of `finish`
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+            self._new_series.clear()
+            self._new_stacks.clear()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
