@@ -247,7 +247,10 @@ static __always_inline void report(struct seq_file *seq, struct task_struct *tas
 		.reason = state->reason,
 	};
 
-	if (!state->off_ns) {
+	if (!state->off_ns && !state->on_ns) {	// forked, and has not run yet
+		record.state = TASK_IS_RUNNABLE;
+		record.since_ns = state->runnable_ns ? state->runnable_ns : state->start_ns;
+	} else if (!state->off_ns) {
 		struct cpu *cpu = cpu_of(state->cpu);
 
 		record.state = TASK_IS_RUNNING;
