@@ -32,7 +32,7 @@ int BPF_PROG(on_call, struct pt_regs *regs, long nr)
 {
 	struct cpu *cpu = this_cpu();
 
-	if (!cpu || !runs_traced(cpu))
+	if (!cpu || !runs_traced(cpu, regs))
 		return 0;
 	if (cpu->resuming) {
 		cpu->resuming = 0;
@@ -69,7 +69,7 @@ int BPF_PROG(on_return, struct pt_regs *regs, long ret)
 {
 	struct cpu *cpu = this_cpu();
 
-	if (!cpu || !runs_traced(cpu))
+	if (!cpu || !runs_traced(cpu, regs))
 		return 0;
 	if (ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK) {
 		cpu->restarts++;	// resumed or turned into EINTR after this hook: no result yet

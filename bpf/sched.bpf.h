@@ -227,7 +227,6 @@ static __noinline int catch_up(struct cpu *cpu, struct task_struct *task)
 	cpu->running = (__u64)task;
 	if (began)
 		return 0;
-	cpu->unreported = 1;
 	cpu->task = 0;
 	cpu->call_ns = 0;
 	if (left)
@@ -246,14 +245,16 @@ static __noinline int catch_up(struct cpu *cpu, struct task_struct *task)
 	return 0;
 }
 
-// Is the task that runs here traced? To be asked where no switch told.
-static __always_inline bool runs_traced(struct cpu *cpu)
+// Is the task with saved registers *regs*, which runs here, traced? It is looked at once between
+// two switches; its registers lie at the top of its stack, so no other task has them there.
+static __always_inline bool runs_traced(struct cpu *cpu, struct pt_regs *regs)
 {
-	if (cpu->unreported) {
+	if (cpu->regs != (__u64)regs) {
 		struct task_struct *task = bpf_get_current_task_btf();
 
 		if (cpu->running != (__u64)task)
 			catch_up(cpu, task);
+		cpu->regs = (__u64)regs;
 	}
 	return cpu->task;
 }
@@ -267,6 +268,7 @@ int BPF_PROG(on_switch, bool preempt, struct task_struct *prev, struct task_stru
 		return 0;
 
 	cpu->waking = 0;	// a wake-up that went to another CPU ended there
+	cpu->regs = 0;
 	if (cpu->running != (__u64)prev)
 		catch_up(cpu, prev);
 	cpu->running = (__u64)next;

@@ -106,6 +106,7 @@ struct cpu {			// what one CPU does, and counts that it alone writes
 	__u64 task;		// the traced task that runs here, 0: none
 	__u64 waking;		// the task that this CPU is waking
 	__u64 running;		// whoever came in last, traced or not; 0: no switch seen yet
+	__u64 regs;		// saved registers of the task that was seen to run here since the last switch
 	__u64 since_ns;		// its time on CPU is settled up to here
 	__u64 call_ns;		// its system call began
 	__u64 switches;		// traced tasks that came in: seen == recorded + lost
@@ -117,8 +118,8 @@ struct cpu {			// what one CPU does, and counts that it alone writes
 	__u32 oncpu;		// its histogram
 	__u16 call_nr;
 	__u8 resuming;		// its call was interrupted and may go on
-	__u8 unreported;	// switches of this CPU have gone unreported before
-	__u64 spare[6];
+	__u8 unused;
+	__u64 spare[5];
 };
 _Static_assert(sizeof(struct cpu) == 192, "wire format changed: raise WIRE_VERSION");
 

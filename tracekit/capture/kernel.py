@@ -222,7 +222,7 @@ class Kernel:
         """Return sums over the CPUs since the start."""
         rows = list(self._cpu_table.rows(0, self._cpus))
         columns = [sum(column) for column in zip(*rows, strict=True)]
-        return Totals(columns[5], columns[6], columns[7], tuple(columns[8 : 8 + len(wire.LOSSES)]))
+        return Totals(columns[6], columns[7], columns[8], tuple(columns[9 : 9 + len(wire.LOSSES)]))
 
     def losses(self) -> list[Loss]:
         """Return what was lost since the start, by reason; `recursion` as of the last `costs`."""

@@ -47,11 +47,8 @@ HEAD = struct.Struct("=5Q24x")
 SLOTS_BYTES = 8 * SLOTS
 ACCOUNT = struct.Struct("=6Q16x")
 """ns, count, queued_ns, queued, involuntary, migrations."""
-CPU = struct.Struct(f"=8Q{len(LOSSES)}Q3IHBB48x")
-"""
-task, waking, running, since_ns, call_ns, switches, restarts, samples, loss[8], role, row, oncpu, call_nr, resuming,
-unreported.
-"""
+CPU = struct.Struct(f"=9Q{len(LOSSES)}Q3IHBB40x")
+"""task, waking, running, regs, since_ns, call_ns, switches, restarts, samples, loss[8], then what it runs."""
 SHARED = struct.Struct("=5IiI36x")
 """histograms, accounts, names, epoch, iterate, threads, adopted."""
 RING_BYTES = 1 << 22
