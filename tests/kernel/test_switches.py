@@ -76,11 +76,17 @@ def test_every_wait_ends_by_a_wake_up(pingpong: Run) -> None:
 
 @two_cpus
 def test_a_wake_up_that_crosses_cpus_is_on_its_way_for_some_time(lab: Lab) -> None:
-    """On one CPU waking and wakeup are one moment, and no event; one that another CPU has to finish takes time."""
-    run = lab.run("$W/pingpong $T/pingpong.json 1009 0 1", "--no-errors")
-    voluntary = run.counts("switches", "kind", role="pingpong")[("voluntary",)]
+    """
+    On one CPU waking and wakeup are one moment, and no event; one that another CPU has to finish takes time.
 
-    wakes = run.events("runq.wake", role="pingpong")
+    The kernel leaves it to the other CPU only if that is idle, which a busy machine may not offer at once.
+    """
+    for _ in range(10):
+        run = lab.run("$W/pingpong $T/pingpong.json 1009 0 1", "--no-errors")
+        voluntary = run.counts("switches", "kind", role="pingpong")[("voluntary",)]
+        wakes = run.events("runq.wake", role="pingpong")
+        if wakes.count:
+            break
 
     assert 0 < wakes.count <= voluntary
     assert wakes.low > 0
