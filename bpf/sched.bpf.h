@@ -69,9 +69,11 @@ static __always_inline struct account *settle_slice(struct cpu *cpu, __u64 now)
 {
 	struct account *account = account_of(cpu->row);
 
-	if (account)
-		bump(&account->ns, since(now, cpu->since_ns));
-	cpu->since_ns = now;
+	if (now > cpu->since_ns) {	// else the sampler came in between, and has settled more
+		if (account)
+			bump(&account->ns, now - cpu->since_ns);
+		cpu->since_ns = now;
+	}
 	return account;
 }
 

@@ -255,12 +255,14 @@ static __always_inline void report(struct seq_file *seq, struct task_struct *tas
 
 		record.state = TASK_IS_RUNNING;
 		record.since_ns = cpu && cpu->task == (__u64)task ? cpu->since_ns : state->on_ns;
-	} else if (state->asleep) {
+	} else if (state->asleep && !state->runnable_ns) {
 		record.state = TASK_IS_BLOCKED;
 		record.since_ns = state->off_ns;
 	} else {
 		record.state = TASK_IS_RUNNABLE;
-		record.since_ns = state->runnable_ns;
+		record.since_ns = state->waking_ns ? state->waking_ns : state->runnable_ns;
+		if (state->reason != R_PREEMPTED)
+			record.waited_ns = record.since_ns - state->off_ns;
 	}
 	bpf_probe_read_kernel(record.comm, sizeof(record.comm), task->group_leader->comm);
 	bpf_seq_write(seq, &record, sizeof(record));

@@ -163,6 +163,7 @@ enum { TASK_IS_RUNNING, TASK_IS_RUNNABLE, TASK_IS_BLOCKED };
 struct task_record {		// one traced task, from the iterator
 	__u64 since_ns;		// in this state
 	__u64 start_ns;
+	__u64 waited_ns;	// woken, but not on a CPU yet: the wait that ended
 	__u32 pid;
 	__u32 tgid;
 	__u32 ppid;
@@ -173,7 +174,7 @@ struct task_record {		// one traced task, from the iterator
 	__u8 reason;
 	char comm[COMM_LEN];	// of the process
 };
-_Static_assert(sizeof(struct task_record) == 56, "wire format changed: raise WIRE_VERSION");
+_Static_assert(sizeof(struct task_record) == 64, "wire format changed: raise WIRE_VERSION");
 
 enum target_mode { TARGET_PIDS, TARGET_COMM, TARGET_CGROUP, TARGET_ALL };
 

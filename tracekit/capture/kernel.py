@@ -68,6 +68,8 @@ class Task(NamedTuple):
 
     since_ns: int
     start_ns: int
+    waited_ns: int
+    """The wait it has come out of, if it has not run since; `reason` and `nr` say what for."""
     pid: int
     tgid: int
     ppid: int

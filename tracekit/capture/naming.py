@@ -81,13 +81,19 @@ class Names:
 
     def task_stack(self, task: Task) -> Frames:
         """Return the stack of what a task is doing."""
-        thread = (self._role(self._name(task.role)), self._name(task.thread))
         state = wire.TASK_STATES[task.state]
         if state == "running":
-            return (*thread, "on-CPU")
+            return (*self._thread_of(task), "on-CPU")
         if state == "runnable":
-            return (*thread, "run queue")
-        return (*thread, "blocked", wire.REASONS[task.reason], syscalls.call_name(task.nr))
+            return (*self._thread_of(task), "run queue")
+        return self.wait_stack(task)
+
+    def wait_stack(self, task: Task) -> Frames:
+        """Return the stack of what a task waits for, or has waited for before it became runnable."""
+        return (*self._thread_of(task), "blocked", wire.REASONS[task.reason], syscalls.call_name(task.nr))
+
+    def _thread_of(self, task: Task) -> Frames:
+        return self._role(self._name(task.role)), self._name(task.thread)
 
     def _role_of(self, key: Key) -> str:
         return self._role(self._name(key.role))

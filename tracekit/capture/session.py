@@ -101,9 +101,10 @@ def record(
         kernel.attach()
         start_ns = time.monotonic_ns()
         tasks = kernel.mark()
-        attached((time.monotonic_ns() - begin_ns) / 1e6)
+        took_ms = (time.monotonic_ns() - begin_ns) / 1e6
         writer = stack.enter_context(_create(options, pids))
         session = _Session(options, kernel, writer, tasks, start_ns)
+        attached(took_ms)  # not before: what users do on reading it is in the first interval of every source
         if command:
             command.go()
         try:
@@ -173,6 +174,7 @@ class _Session:
         self.drain()
         self._lives.finish(under_way)
         rest = [(self._names.task_stack(task), max(0, now - task.since_ns)) for task in under_way]
+        rest += [(self._names.wait_stack(task), task.waited_ns) for task in under_way if task.waited_ns]
         for frames, weight in rest:
             self._batch.stack(frames, weight, 0)
         self._collect(now)

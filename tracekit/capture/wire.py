@@ -54,7 +54,7 @@ SHARED = struct.Struct("=5IiI36x")
 RING_BYTES = 1 << 22
 LIFE = struct.Struct("=5Q3I4B16s")
 """at, start, first_run, exec, ready (ns), tgid, ppid, exit_code, what, flags, found, unused, comm."""
-TASK = struct.Struct("=2Q5IHBB16s")
-"""since, start (ns), pid, tgid, ppid, role, thread, nr, state, reason, comm."""
+TASK = struct.Struct("=3Q5IHBB16s")
+"""since, start, waited (ns), pid, tgid, ppid, role, thread, nr, state, reason, comm."""
 CONFIG = struct.Struct("=QIIIBBBB16s512s")
 """cgroup_id, self_tgid, shards, histograms, mode, children, latency, atomic, comm, reason_of."""
