@@ -101,3 +101,31 @@ def test_no_histogram_holds_a_wait_that_had_not_ended(attached: Run) -> None:
     """Nothing ended, so nothing is an event."""
     assert attached.events("blocked", syscall="wait4").count == 0
     assert attached.events("blocked", syscall="futex").count == 0
+
+
+@pytest.fixture(scope="module")
+def starved(lab: Lab) -> Run:
+    """A second of five threads that are woken all the time, and of one that does not leave them the CPU."""
+    folder = lab.folder()
+    with lab.started("exec $W/starved $T/starved.json", folder) as target:
+        until((folder / "starved.json").exists, "the workload")
+        with lab.attached("-p", str(target.pid), "-d", "1s", "--no-errors", folder=folder) as tracer:
+            assert tracer.wait() == 0
+            return tracer.result()
+
+
+def test_a_thread_that_was_woken_waits_for_a_cpu_and_nothing_else(starved: Run) -> None:
+    """Between its wake-up and its CPU a thread is runnable: it is not shown in the call it has come out of."""
+    waits = {w.pid: w for w in starved.recording.in_flight()}
+    found = [waits[tid] for tid in starved.truth["starved"]["tids"]]
+
+    assert any(wait.state == "runnable" for wait in found)
+    assert all(wait.age_ns < 20_000_000 for wait in found if wait.state == "blocked")
+
+
+def test_the_wall_time_of_a_starved_thread_adds_up(starved: Run) -> None:
+    """The wait it has come out of and the wait for a CPU that has not ended are both in its second."""
+    for number in range(5):
+        total_ns, _ = added(list(starved.wall("starved", f"starved-{number}").values()))
+
+        assert total_ns == pytest.approx(starved.recording.duration_ns, rel=0.02, abs=20e6)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.kernel.lab import TRACEKIT, go, until
+from tests.kernel.lab import PATIENCE_S, TRACEKIT, go, until
 from tracekit.errors import TracekitError
 from tracekit.recording.reader import Recording
 
@@ -46,6 +46,15 @@ def loaded() -> set[int]:
     assert tool, "BPF programs are listed by bpftool: apt install bpftool"
     done = subprocess.run([tool, "--json", "prog", "show"], capture_output=True, text=True, check=True)
     return {p["id"] for p in json.loads(done.stdout)}
+
+
+def intervals(path: Path) -> int:
+    """Return how many intervals can be read; 0 if there is no recording yet."""
+    try:
+        with Recording(path) as recording:
+            return len(recording.intervals)
+    except TracekitError:
+        return 0
 
 
 def check_intervals(recording: Recording) -> None:
@@ -98,7 +107,7 @@ def test_a_duration_ends_it(lab: Lab) -> None:
 
         assert target.poll() is None, "the target must outlive the recording of it"
     assert run.recording.complete
-    assert run.recording.duration_ns == pytest.approx(700e6, rel=0.3)
+    assert 700e6 <= run.recording.duration_ns <= 700e6 + PATIENCE_S * 10e6
     check_intervals(run.recording)
 
 
@@ -150,18 +159,18 @@ def test_a_killed_collector_loses_the_open_interval_only(lab: Lab) -> None:
         for round_number in range(7):
             with lab.attached("-p", str(target.pid)) as tracer:
                 ours |= set(programs(tracer.process.pid))
-                started = time.monotonic()
-                until(tracer.file.exists, "the file")
-                time.sleep(0.35 + 0.03 * round_number)
+                until(lambda: intervals(tracer.file), "the first interval")
+                time.sleep(0.3 + 0.03 * round_number)
+                killed_ns = time.monotonic_ns()
                 tracer.process.kill()
-                lived = time.monotonic() - started
                 tracer.process.wait()
 
                 with Recording(tracer.file) as recording:
+                    longest_ns = max(interval.duration_ns for interval in recording.intervals)
+
                     assert not recording.complete
-                    assert lived - recording.duration_ns / 1e9 < 0.1 + 0.25 * max(1, lived)
+                    assert killed_ns - recording.intervals[-1].end_ns < 2 * longest_ns + 100_000_000
                     check_intervals(recording)
-                    assert recording.intervals
 
     assert ours
     until(lambda: not ours & loaded(), "the kernel to drop the programs", 20)
@@ -173,16 +182,14 @@ def test_a_reader_sees_intervals_while_it_records(lab: Lab) -> None:
         lab.started("exec $W/hog $T/hog.json 60000 0") as target,
         lab.attached("-p", str(target.pid)) as tracer,
     ):
-        seen = []
+        seen = 0
         for _ in range(3):
-            time.sleep(0.4)
+            until(lambda: intervals(tracer.file) > seen, "another interval")  # noqa: B023 - called before seen changes
             with Recording(tracer.file) as recording:
                 assert not recording.complete
-                seen.append(len(recording.intervals))
+                assert len(recording.intervals) > seen
+                seen = len(recording.intervals)
         tracer.stop(signal.SIGTERM)
-
-    assert seen == sorted(set(seen))
-    assert seen[0] > 0
 
 
 @pytest.fixture
