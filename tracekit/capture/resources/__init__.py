@@ -7,7 +7,6 @@ programs of the kernel are attached already.
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +62,7 @@ class Resources:
         """Return counters as increase since the last call and gauges as they are; only gauges the first time."""
         live = set(self._live()) - {self._own_pid}
         return [
-            *self._tree.sample(live, time.monotonic_ns()),
+            *self._tree.sample(live),
             *self._throttle.sample(live),
             *self._pressure.sample(),
             *self._host_use().sample(),

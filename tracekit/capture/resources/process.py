@@ -1,4 +1,4 @@
-"""What /proc tells about one process, in three short reads and one stat."""
+"""What /proc tells about one process, in two short reads, one stat, and one more read for each thread."""
 
 from __future__ import annotations
 
@@ -10,37 +10,23 @@ from tracekit.capture.resources.files import Missing, read
 if TYPE_CHECKING:
     from pathlib import Path
 
-_NS_PER_TICK = 10**9 // 100  # USER_HZ is 100 in every Linux ABI that tracekit runs on
 _LAST_FIELD = 20  # starttime
 _DENIED = "no permission for a process of the target (other users' need CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH)"
 
 
-class Totals(NamedTuple):
-    """What a process and the children it reaped have used since it started."""
+class Io(NamedTuple):
+    """Storage I/O of one thread since it started."""
 
-    cpu_ns: int
     read_bytes: int
     """From storage; what the page cache gave is not in it."""
     written_bytes: int
 
-    def plus(self, other: Totals) -> Totals:
-        """Add."""
-        return Totals(
-            self.cpu_ns + other.cpu_ns,
-            self.read_bytes + other.read_bytes,
-            self.written_bytes + other.written_bytes,
-        )
-
-    def minus(self, other: Totals) -> Totals:
-        """Subtract; never below zero."""
-        return Totals(
-            max(0, self.cpu_ns - other.cpu_ns),
-            max(0, self.read_bytes - other.read_bytes),
-            max(0, self.written_bytes - other.written_bytes),
-        )
+    def since(self, before: Io) -> Io:
+        """Subtract; never below zero, as ids are used again."""
+        return Io(max(0, self.read_bytes - before.read_bytes), max(0, self.written_bytes - before.written_bytes))
 
 
-NOTHING = Totals(0, 0, 0)
+NO_IO = Io(0, 0)
 
 
 class Reading(NamedTuple):
@@ -48,12 +34,10 @@ class Reading(NamedTuple):
 
     start_ticks: int
     """Since boot; with the tgid it is the identity, as ids are used again."""
-    ppid: int
     alive: bool
-    """False for a zombie, whose totals are final."""
-    totals: Totals
-    reaped_faults: int
-    """Page faults of reaped children: it grows if and only if one was reaped."""
+    """False for a zombie."""
+    io: dict[int, Io]
+    """By tid, of its threads."""
     threads: int
     rss_bytes: int
     fds: int
@@ -74,26 +58,31 @@ class Reader:
         directory = f"{self._proc}/{tgid}"
         try:
             state, words = _after_comm(read(f"{directory}/stat"))
-            # not the rss of stat, which is off by up to 32 pages and more per CPU (Linux 6.2 to 6.15)
-            rss_bytes = int(read(f"{directory}/statm").split()[1]) * self._page_bytes
-            read_bytes, written_bytes = self._io(directory)
+            rss_bytes = self._rss_bytes(directory)
+            threads = words[17]
+            io = self._io(directory, tgid, threads) if self.sees_io else {}
             fds = self._fds(directory)
         except (FileNotFoundError, ProcessLookupError):
             return None
-        ticks = sum(words[11:15])  # utime, stime, cutime, cstime
-        totals = Totals(ticks * _NS_PER_TICK, read_bytes, written_bytes)
-        return Reading(words[19], words[1], state not in b"ZX", totals, words[8], words[17], rss_bytes, fds)
+        return Reading(words[19], state not in b"ZX", io, threads, rss_bytes, fds)
 
-    def _io(self, directory: str) -> tuple[int, int]:
-        if not self.sees_io:
-            return 0, 0
-        try:
-            lines = read(f"{directory}/io").splitlines()
-        except PermissionError:
-            self.sees_io = False
-            self._missing.note("io.read, io.write", _DENIED)
-            return 0, 0
-        return int(lines[4].split()[1]), int(lines[5].split()[1])
+    def _rss_bytes(self, directory: str) -> int:
+        # not the rss of stat, which is off by up to 32 pages and more per CPU (Linux 6.2 to 6.15)
+        return int(read(f"{directory}/statm").split()[1]) * self._page_bytes
+
+    def _io(self, directory: str, tgid: int, threads: int) -> dict[int, Io]:
+        """Return the I/O of each thread: that of the process has all of its reaped children in it."""
+        found: dict[int, Io] = {}
+        for tid in [tgid] if threads == 1 else os.listdir(f"{directory}/task"):  # noqa: PTH208 - as read, of a string
+            try:
+                words = read(f"{directory}/task/{tid}/io").split()
+            except (FileNotFoundError, ProcessLookupError):  # the thread has ended
+                continue
+            except PermissionError:
+                self.sees_io = not self._is_denied(directory, "io.read, io.write")
+                break
+            found[int(tid)] = Io(int(words[9]), int(words[11]))
+        return found
 
     def _fds(self, directory: str) -> int:
         if not self.sees_fds:
@@ -102,9 +91,15 @@ class Reader:
             # the size of the directory is the number of entries since f1f1f2569901 (Linux 6.2), 0 before
             return os.stat(f"{directory}/fd").st_size or len(os.listdir(f"{directory}/fd"))  # noqa: PTH116, PTH208
         except PermissionError:
-            self.sees_fds = False
-            self._missing.note("fds", _DENIED)
+            self.sees_fds = not self._is_denied(directory, "fds")
             return 0
+
+    def _is_denied(self, directory: str, series: str) -> bool:
+        """Note it, unless the process is about to end: without memory it is root's, whoever started it."""
+        if not self._rss_bytes(directory):
+            return False
+        self._missing.note(series, _DENIED)
+        return True
 
 
 def _after_comm(stat: bytes) -> tuple[bytes, list[int]]:
