@@ -64,6 +64,8 @@ int BPF_PROG(on_wakeup_new, struct task_struct *task)
 	return 0;
 }
 
+static const __u64 NEVER_NS = -1ULL;	// later than any time: nothing to settle
+
 // Settle the time on CPU of the task that runs here, up to now.
 static __always_inline struct account *settle_slice(struct cpu *cpu, __u64 now)
 {
@@ -222,7 +224,7 @@ static __always_inline void enter(struct cpu *cpu, struct task_struct *task, str
 // When it did is told by the time it has run since, which the scheduler counts for itself.
 static __noinline int catch_up(struct cpu *cpu, struct task_struct *task)
 {
-	bool left = cpu->task;	// who ran before has left, unseen
+	bool left = cpu->task && cpu->task != (__u64)task;	// who ran before has left, unseen
 	bool began = !cpu->running;	// the first switch of this CPU: nothing was left out
 	struct task_state *state = task->pid ? state_of(task) : NULL;
 
@@ -248,14 +250,21 @@ static __noinline int catch_up(struct cpu *cpu, struct task_struct *task)
 }
 
 // Is the task with saved registers *regs*, which runs here, traced? It is looked at once between
-// two switches; its registers lie at the top of its stack, so no other task has them there.
+// two switches; its registers lie at the top of its stack, so no other task has them there. One
+// whose switch was not reported lends its role to its calls; its time is settled when it leaves.
 static __always_inline bool runs_traced(struct cpu *cpu, struct pt_regs *regs)
 {
 	if (cpu->regs != (__u64)regs) {
 		struct task_struct *task = bpf_get_current_task_btf();
 
-		if (cpu->running != (__u64)task)
-			catch_up(cpu, task);
+		if (cpu->running != (__u64)task) {
+			struct task_state *state = state_of(task);
+
+			cpu->task = state ? (__u64)task : 0;
+			cpu->role = state ? state->role : 0;
+			cpu->since_ns = NEVER_NS;
+			cpu->call_ns = 0;
+		}
 		cpu->regs = (__u64)regs;
 	}
 	return cpu->task;

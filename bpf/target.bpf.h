@@ -123,6 +123,7 @@ static __always_inline void adopt_running(struct shared *all, struct task_struct
 	state->cpu = number;
 	cpu->call_ns = 0;
 	occupy(cpu, task, state, state->on_ns);
+	cpu->running = (__u64)task;
 	if (!task->on_cpu && cpu->task == (__u64)task)
 		cpu->task = 0;	// it left in this very moment
 	else
@@ -173,6 +174,8 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	if (!state->found) {
 		if (!state->exec_ns)
 			state->exec_ns = bpf_ktime_get_ns();
+		if (!state->first_run_ns)	// it runs, though nobody reported that
+			state->first_run_ns = state->exec_ns;
 		state->ready_ns = 0;
 	}
 	return 0;
