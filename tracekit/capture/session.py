@@ -339,7 +339,7 @@ class _Loop:
         if self._waiting or not self._has_processes:
             return False
         if self._command:
-            return self._command.poll()
+            return self._command.ended
         return not self._session.kernel.threads
 
 

@@ -91,6 +91,12 @@ class Command:
             self.poll(wait=True)
             raise UsageError(f"cannot run {self._argv[0]}: {os.strerror(int(failure))}", "an executable file")
 
+    @property
+    def ended(self) -> bool:
+        """It has ended; it is not reaped yet, so that the last look at /proc still finds what it used."""
+        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return self.status is not None or os.waitid(os.P_PID, self.pid, options) is not None
+
     def poll(self, *, wait: bool = False) -> bool:
         """Return True if it has ended."""
         if self.status is None:

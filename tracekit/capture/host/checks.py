@@ -211,7 +211,7 @@ def _is_readable(process: Path) -> bool:
 
 
 def _pid_namespace(root: Path) -> Check:
-    name, costs = "host's process ids", "attach -p, and cpu, rss, fds, io: process ids here are not those of the kernel"
+    name, costs = "host's process ids", "attach -p, and rss, fds, io: process ids here are not those of the kernel"
     try:
         namespace = str((root / "proc/self/ns/pid").readlink())
     except OSError as error:
