@@ -49,9 +49,10 @@ def test_throttling_is_the_cgroup_s(lab: Lab) -> None:
     ):
         (cgroup / "cgroup.procs").write_text(str(target.pid))
         with lab.attached("-p", str(target.pid), folder=folder) as tracer:
+            before_ns = throttled_ns()
             go(target)
             target.wait()
-            truth_ns = throttled_ns()
+            truth_ns = throttled_ns() - before_ns
             tracer.wait()
             run = tracer.result()
 
