@@ -51,7 +51,7 @@ static __noinline int is_in_cgroup(struct cgroup *cgroup)
 
 static __noinline int is_target(struct task_struct *task)
 {
-	if (task->flags & PF_KTHREAD || task->tgid == config.self_tgid || task->exit_state)
+	if (task->flags & PF_KTHREAD || task->tgid == config.self_tgid)
 		return 0;
 	if (config.mode == TARGET_ALL)
 		return 1;
@@ -277,7 +277,7 @@ int on_task(struct bpf_iter__task *context)
 	struct task_struct *task = context->task;
 	struct shared *all = get_shared();
 
-	if (!task || !all)
+	if (!task || !all || task->exit_state)	// a zombie waits for its parent, not for a CPU
 		return 0;
 	if (all->iterate == ITERATE_MARK && is_target(task))
 		adopt(task);
