@@ -165,9 +165,9 @@ class _Session:
 
     def finish(self, reason: str) -> None:
         """Detach, settle what is under way, write the last interval, and close the file as complete."""
-        now = time.monotonic_ns()
-        self.meter.finish(now)
+        self.meter.finish(time.monotonic_ns())
         self.kernel.detach()
+        now = time.monotonic_ns()
         time.sleep(_SETTLE_S)  # programs that run on another CPU at this moment come to their end
         self.kernel.costs()
         under_way = self.kernel.report()
