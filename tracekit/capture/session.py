@@ -108,7 +108,7 @@ def record(
         if command:
             command.go()
         try:
-            reason = _Loop(session, signals, command, ends, progress).run()
+            reason = _Loop(session, signals, command, ends, progress, bool(pids)).run()
             session.finish(reason)
         except DiskFullError as error:
             hint = f"free some space; the {session.intervals} finished intervals are kept and can be read"
@@ -295,13 +295,14 @@ class _Loop:
         command: Command | None,
         ends: list[int],
         progress: Callable[[Progress], None],
+        has_processes: bool,
     ) -> None:
         self._session = session
         self._progress = progress
         self._signals = signals
         self._command = command
         self._waiting = set(ends)
-        self._has_processes = bool(ends) or command is not None
+        self._has_processes = has_processes  # also where all had ended before they could be watched
         self._poller = select.poll()
         for descriptor in (*ends, signals.descriptor, session.kernel.ring.descriptor):
             self._poller.register(descriptor, select.POLLIN)
