@@ -201,7 +201,8 @@ static __always_inline __u32 row_of(struct key *key)
 	return known ? *known : new_row(key);
 }
 
-static __noinline __u32 histogram_row(__u32 role, __u32 kind, __u32 reason, __u32 nr)
+// Global, as settle_absence is.
+__noinline __u32 histogram_row(__u32 role, __u32 kind, __u32 reason, __u32 nr)
 {
 	struct key key = { .role = role, .kind = kind, .reason = reason, .nr = nr };
 
