@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 400
 """Longer than any step takes, on an emulated CPU too: only a hang gets there."""
+SLACK = 4 if "QEMU TCG" in Path("/proc/cpuinfo").read_text() else 1
+"""How much worse two clocks may agree: on an emulated CPU a switch takes 100 µs, and an interrupt is never free."""
 TRACEKIT = [sys.executable, "-m", "tracekit"]
 ROOT = Path(__file__).parents[2]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.kernel.lab import added
+from tests.kernel.lab import SLACK, added
 
 if TYPE_CHECKING:
     from tests.kernel.lab import Lab, Run
@@ -41,7 +41,7 @@ def close_to(truth_ns: float, slices: int) -> Any:
     It turns over in the middle of a switch, and need not count interrupts: some µs a slice. And a
     recording sees the start and the end of a process, which the process itself does not.
     """
-    return pytest.approx(truth_ns, rel=0.07, abs=5e6 + 30e3 * slices)
+    return pytest.approx(truth_ns, rel=0.05 * SLACK, abs=5e6 + SLACK * 30e3 * slices)
 
 
 def test_switches_are_those_of_getrusage(pingpong: Run) -> None:
@@ -117,14 +117,14 @@ def test_a_preempted_program_waits_for_nothing_but_the_cpu(competition: Run) -> 
 
 
 def test_the_run_queue_is_as_long_as_the_load(lab: Lab) -> None:
-    """Four programs on CPU 0: three wait, at every sample."""
+    """Four programs on CPU 0: three wait, as long as all of them run."""
     hogs = " & ".join(f"$W/hog $T/{name}.json 1000 0" for name in "abcd")
 
     run = lab.run(f"{hogs}; wait", "--no-errors")
 
     length = run.events("runq.length", cpu="0")
-    assert length.quantile(0.5) >= 2
-    assert length.mean >= 2
+    assert length.quantile(0.9) >= 3
+    assert length.mean >= 1
     assert length.count >= 50
 
 
@@ -152,7 +152,7 @@ def test_the_wall_time_of_a_thread_adds_up(threads: Run, thread: str) -> None:
 
     total_ns, _ = added(list(threads.wall("threads", thread).values()))
 
-    assert total_ns == pytest.approx(observed_ns, rel=0.01, abs=2e6)
+    assert total_ns == pytest.approx(observed_ns, rel=0.01 * SLACK, abs=2e6)
 
 
 @pytest.mark.parametrize("thread", THREADS)
@@ -164,7 +164,8 @@ def test_each_part_of_a_thread_s_time_is_the_kernel_s(threads: Run, thread: str)
     assert abs(wall[("on-CPU",)][1] - slices) <= 4
     assert wall[("on-CPU",)][0] == close_to(cpu_ns, slices)
     # a wake-up on its way is not yet in the kernel's queue, but no longer blocked either
-    assert 0.85 * waited_ns - 5e6 <= wall[("run queue",)][0] <= 1.2 * waited_ns + 5e6 + 30e3 * slices
+    slack_ns = 5e6 + SLACK * 30e3 * slices
+    assert 0.85 * waited_ns - slack_ns <= wall[("run queue",)][0] <= 1.2 * waited_ns + slack_ns
 
 
 def test_histograms_add_up_to_the_stacks(threads: Run) -> None:
