@@ -195,6 +195,66 @@ class HistogramDelta:
     high: int
 
 
+WAITS = ("runq", "disk", "network", "lock", "poll", "pipe", "child", "fault", "stopped", "other")
+"""What a span can wait for: a CPU, then the reasons of `offcpu`. The order of `SpanParts.waits`."""
+BUCKET_SHIFT = 4
+"""A latency bucket is a histogram slot >> 4: eight to a power of two."""
+
+
+@dataclass(frozen=True)
+class SpanParts:
+    """
+    Where the time of the spans of one latency bucket went: sums over the spans that one interval saw end.
+
+    Attributes:
+        series: id of their `span.latency`.
+        bucket: slot of the latency >> BUCKET_SHIFT.
+        latency_ns: sum of the latencies, from the probe.
+        awaited_ns: as much of it is of spans that were suspended (async): their rest is not all on-CPU.
+        waits: ns by WAITS, as the kernel saw it, of spans that were not suspended.
+        async_waits: the same of those that were.
+        sampled_ns: on-CPU time of suspended spans, from samples.
+        unseen_ns: latency of spans that the kernel did not see whole: begun before the attach, or lost.
+        errors: system calls that failed inside.
+    """
+
+    series: int
+    bucket: int
+    latency_ns: int
+    awaited_ns: int
+    waits: tuple[int, ...]
+    async_waits: tuple[int, ...]
+    sampled_ns: int
+    unseen_ns: int
+    errors: int
+
+
+@dataclass(frozen=True)
+class Exemplar:
+    """
+    One of the slowest spans of an interval.
+
+    Attributes:
+        series: id of its `span.latency`.
+        start_ns, duration_ns: CLOCK_MONOTONIC, ns.
+        awaited: it was suspended; failed: it ended by an exception.
+        waits: ns by WAITS; sampled_ns: on-CPU time by samples, if awaited.
+        seen: the kernel saw it whole; else only the latency is true.
+    """
+
+    series: int
+    tgid: int
+    pid: int
+    start_ns: int
+    duration_ns: int
+    awaited: bool
+    failed: bool
+    seen: bool
+    waits: tuple[int, ...]
+    sampled_ns: int
+    errors: int
+
+
 @dataclass(frozen=True)
 class Tick:
     """All that one interval adds to a recording. Ids come from the writer's dictionaries."""
@@ -208,5 +268,7 @@ class Tick:
     processes: list[Process] = field(default_factory=list)
     """New or changed ones; (tgid, start_ns) is the identity."""
     losses: list[Loss] = field(default_factory=list)
+    parts: list[SpanParts] = field(default_factory=list)
+    exemplars: list[Exemplar] = field(default_factory=list)
     partial: bool = False
     """The interval is known to lack data (collector stopped, tier shed)."""
