@@ -52,7 +52,7 @@ class Batch:
             [(ident, *weights) for ident, weights in self._stacks.items()],
             self.processes,
             losses,
-            partial,
+            partial=partial,
         )
         self._clear()
         return tick
