@@ -144,9 +144,8 @@ struct probe_end {			// a span that ended
 #define PROBE_AWAITED (1ULL << 63)
 #define PROBE_FAILED (1ULL << 62)
 
-struct probe_ends {			// of the spans that ended on this thread, [0] the short, [1] the long ones
-	__u64 count[2];			// ever; the last PROBE_ENDS of them are there
-	struct probe_end end[2][PROBE_ENDS];
+struct probe_ends {			// of the last spans that ended on this thread, [0] the short, [1] the long ones
+	struct probe_end end[2][PROBE_ENDS];	// the n-th one is at n % PROBE_ENDS
 };
 
 struct probe_thread {			// thread-local
@@ -155,5 +154,6 @@ struct probe_thread {			// thread-local
 	__u64 context_at;		// where the running Context is found: &PyThreadState.context; 0: no span yet
 	__u64 contexts;			// struct probe_contexts, 0: none
 	__u64 ends;			// struct probe_ends
+	__u64 ended[2];			// spans in `ends`, ever, by class
 };
-_Static_assert(sizeof(struct probe_thread) == 40, "probe format changed: raise PROBE_VERSION");
+_Static_assert(sizeof(struct probe_thread) == 56, "probe format changed: raise PROBE_VERSION");
