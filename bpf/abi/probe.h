@@ -103,7 +103,7 @@ struct probe_header {
 	__u64 lost_values;
 	__u64 lost_threads;		// PROBE_TABLE: enters that found no slot
 	__u64 start_ns;
-	__u64 unused[50];
+	__u64 unused[51];
 };
 _Static_assert(sizeof(struct probe_header) == 512, "probe format changed: raise PROBE_VERSION");
 
