@@ -127,6 +127,7 @@ class Process:
         exit_ns: when the last thread had gone.
         exit_code: 0..255; signal: number that killed it, 0: none.
         seen: `spawned` (forked while traced) or `found` (existed at the attach).
+        span: the span of the parent in which it was forked, "" outside of one.
     """
 
     tgid: int
@@ -142,6 +143,7 @@ class Process:
     signal: int = 0
     core: bool = False
     oom: bool = False
+    span: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,8 @@ class InFlight:
     reason: str
     syscall: str
     age_ns: int
+    span: str = ""
+    """The span it is part of, "" outside of one."""
 
 
 @dataclass(frozen=True)

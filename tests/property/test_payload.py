@@ -10,11 +10,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracekit.recording import payload, reader
+from tracekit.recording import parts, payload, reader, writer
+from tracekit.records import WAITS, SpanParts
 
 _BITS = {"B": 8, "H": 16, "I": 32, "Q": 64}
 HISTOGRAM = ("I", "H", "Q", "Q", "Q", "H", "Q")
 """Type codes of the columns of a histograms payload."""
+
+u64 = st.integers(0, 2**64 - 1) | st.integers(0, 9)
+ten = st.tuples(*[u64] * len(WAITS))
+span_parts = st.builds(
+    SpanParts,
+    series=st.integers(1, 3),
+    bucket=st.integers(0, parts.BUCKETS - 1),
+    latency_ns=u64,
+    awaited_ns=u64,
+    waits=ten,
+    async_waits=ten,
+    sampled_ns=u64,
+    unseen_ns=u64,
+    errors=u64,
+)
 
 
 def columns_of(code: str) -> st.SearchStrategy[tuple[str, list[float]]]:
@@ -66,6 +82,37 @@ def test_flipped_bits_raise_nothing_but_valueerror(columns: list[tuple[str, list
     with suppress(ValueError):
         payload.decode(bytes(packed))
         reader._unpack(bytes(packed))
+    with suppress(ValueError):
+        parts.PartSums([1, 2]).add(bytes(packed))
+
+
+@given(st.lists(span_parts, max_size=12, unique_by=lambda part: (part.series, part.bucket)))
+def test_parts_of_spans_come_back(written: list[SpanParts]) -> None:
+    """Of the series that were asked for, each number in its place, up to 2^64 - 1."""
+    sums = parts.PartSums([1, 3])
+
+    sums.add(writer._pack_parts(written))
+
+    read = [
+        SpanParts(series, bucket, latency, awaited, tuple(waits), tuple(async_waits), sampled, unseen, errors)
+        for series, found in sums.parts().items()
+        for bucket, latency, awaited, sampled, unseen, errors, waits, async_waits in zip(
+            *(column.tolist() for column in vars(found).values()), strict=True
+        )
+    ]
+    wanted = [part for part in written if part.series != 2]
+    assert read == sorted(wanted, key=lambda part: (part.series, part.bucket))
+
+
+@given(st.lists(span_parts, min_size=1, max_size=4), st.data())
+def test_damaged_parts_raise_nothing_but_valueerror(written: list[SpanParts], data: st.DataObject) -> None:
+    """Bits flipped, or torn."""
+    packed = bytearray(writer._pack_parts(written))
+    for _ in range(data.draw(st.integers(0, 4))):
+        packed[data.draw(st.integers(0, len(packed) - 1))] = data.draw(st.integers(0, 255))
+
+    with suppress(ValueError):
+        parts.PartSums([1, 2]).add(bytes(packed[: data.draw(st.integers(0, len(packed)))]))
 
 
 @given(st.tuples(*(columns_of(code) for code in HISTOGRAM)))

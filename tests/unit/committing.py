@@ -13,10 +13,12 @@ from pathlib import Path
 
 from tests.sample import HOST, SECOND, SETTINGS, START_NS, TARGET
 from tracekit.recording.writer import Writer
-from tracekit.records import Clocks, HistogramDelta, Interval, Loss, Process, Series, Tick
+from tracekit.records import WAITS, Clocks, Exemplar, HistogramDelta, Interval, Loss, Process, Series, SpanParts, Tick
 
 WAIT = Series("runq.wait", (("role", "worker"),), "histogram", "ns")
 CALLS = Series("syscall.calls", (("syscall", "openat"),), "counter", "count")
+SPAN = Series("span.latency", (("role", "worker"), ("span", "evaluation")), "histogram", "ns")
+BUCKET = 77
 STACK = ("worker", "worker", "on-CPU")
 CHECKPOINT_EVERY = 13
 
@@ -26,7 +28,10 @@ def begin(path: Path, *, owner: tuple[int, int] | None = None) -> Writer:
 
 
 def tick(writer: Writer, number: int) -> Tick:
-    """Two events of n % 100 ns, a counter of n, a stack of n ns, process n, a lost event; now and then a new series."""
+    """
+    Two events of n % 100 ns, a counter of n, a stack of n ns, process n, a lost event, the parts of a span of 100 n ns,
+    nine slow spans; now and then a new series.
+    """
     start = START_NS + number * SECOND
     extra = Series("runq.wait", (("role", f"extra-{number // 10}"),), "histogram", "ns")
     return Tick(
@@ -36,6 +41,8 @@ def tick(writer: Writer, number: int) -> Tick:
         stacks=[(writer.stack(STACK), number, 1)],
         processes=[Process(number, 1, "worker", "spawned", start)],
         losses=[Loss("ring_full", 1)],
+        parts=[_parts(writer, number)],
+        exemplars=[slow(writer, number, rank) for rank in range(9)],
     )
 
 
@@ -49,7 +56,20 @@ def checkpoint(writer: Writer, intervals: int) -> None:
     writer.checkpoint(
         [_sum(ident, events) for ident, events in series.items()],
         [(writer.stack(STACK), sum(numbers), intervals)],
+        [_parts(writer, sum(numbers))],
     )
+
+
+def slow(writer: Writer, number: int, rank: int) -> Exemplar:
+    """Exemplar *rank* of interval *number*: it took 1000 * number + rank ns, of which it waited for each reason."""
+    waits = tuple(range(len(WAITS)))
+    took = 1000 * number + rank
+    return Exemplar(writer.series(SPAN), 7, 8, START_NS, took, rank == 1, rank == 2, rank != 3, waits, 5, 6)
+
+
+def _parts(writer: Writer, number: int) -> SpanParts:
+    waits = tuple(number * kind for kind in range(len(WAITS)))
+    return SpanParts(writer.series(SPAN), BUCKET, 100 * number, number, waits, waits[::-1], number, 0, number)
 
 
 def _one(series: int, number: int) -> HistogramDelta:

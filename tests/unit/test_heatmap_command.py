@@ -103,8 +103,8 @@ def test_without_pillow_a_png_cannot_be_drawn(
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        ([], 2, "no --metric, the recording has blocked, offcpu, oncpu"),
-        (["--metric", "runq.wiat"], 2, "the recording has blocked, offcpu, oncpu"),
+        ([], 2, "no --metric, the recording has blocked, loop.busy, offcpu, oncpu"),
+        (["--metric", "runq.wiat"], 2, "the recording has blocked, loop.busy, offcpu, oncpu"),
         (["--metric", "rss"], 2, "no histogram has this metric"),
         ([*RUNQ, "--where", "rule=worker"], 2, "the recording has role"),
         ([*RUNQ, "--where", "role=postgres"], 3, "try: role=supervisor, role=worker"),

@@ -85,9 +85,9 @@ def test_between_takes_intervals_by_their_middle(run: Run, sample: Path) -> None
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["--metric", "runq.wiat"], 2, "the recording has blocked, offcpu, oncpu"),
+        (["--metric", "runq.wiat"], 2, "the recording has blocked, loop.busy, offcpu, oncpu"),
         (["--metric", "syscall.errors"], 2, "no histogram has this metric"),
-        (["--where", "rule=worker"], 2, "the recording has reason, role, syscall"),
+        (["--where", "rule=worker"], 2, "the recording has reason, role, span, syscall, system, thread"),
         (["--by", "errno"], 2, "no histogram has this label"),
         (["--where", "worker"], 2, "not label=value"),
         (["--where", "role=worker", "--where", "role=supervisor"], 2, "given twice"),

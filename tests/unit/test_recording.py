@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests import sample as truth
+from tests import sample_spans
 from tests.unit import committing
 from tracekit import histogram
 from tracekit.errors import RecordingError, UsageError
@@ -78,6 +80,11 @@ def sums(recording: Recording, between: tuple[int, int] | None = None) -> dict[S
     return {series: (h.counts.tolist(), h.total, h.low, h.high) for series, h in found.items()}
 
 
+def parts(recording: Recording, between: tuple[int, int]) -> dict[Series, dict[str, object]]:
+    found = recording.parts(between=between)
+    return {series: {name: column.tolist() for name, column in vars(part).items()} for series, part in found.items()}
+
+
 def test_facts_about_the_recording_come_back(sample: Path) -> None:
     """Host, target, clocks, settings and the end are what the collector said."""
     with Recording(sample) as recording:
@@ -97,7 +104,10 @@ def test_histograms_come_back(sample: Path) -> None:
     with Recording(sample) as recording:
         found = recording.histograms()
 
-    expected = {(m, labels_of(labels)): rate * truth.INTERVALS for m, labels, _, _, rate in truth.HISTOGRAMS}
+    rows = truth.HISTOGRAMS + truth.LOOPS
+    expected = Counter({(m, labels_of(labels)): rate * truth.INTERVALS for m, labels, _, _, rate in rows})
+    for mode in sample_spans.MODES:
+        expected["span.latency", mode.series.labels] += mode.rate * truth.INTERVALS
     assert {(s.metric, s.labels): h.count for s, h in found.items()} == expected
 
 
@@ -166,7 +176,7 @@ def test_processes_waits_and_losses_come_back(sample: Path) -> None:
     with Recording(sample) as recording:
         assert recording.processes() == [truth._process(number) for number in range(truth.INTERVALS)]
         assert recording.in_flight() == [
-            InFlight(4250, 4242, "worker", "bg-flush", "blocked", "lock", "futex", 29 * truth.SECOND)
+            InFlight(4250, 4242, "worker", "bg-flush", "blocked", "lock", "futex", 29 * truth.SECOND, "evaluation")
         ]
         assert recording.losses() == [Loss("ring_full", 13)]
         assert recording.lossy == {11}
@@ -222,6 +232,56 @@ def test_no_intervals_hold_nothing(sample: Path) -> None:
         assert len(recording.cells([]).slot) == 0
 
 
+def test_parts_come_back_with_their_sums(tmp_path: Path) -> None:
+    """Of the intervals asked for, each kind of wait in its column; not of series that were not asked for."""
+    with Recording(made(tmp_path / "x.tk", 40)) as recording:
+        found = recording.parts({"span": "evaluation"}, (10, 20))
+        other = recording.parts({"span": "other"})
+
+    sum_of = sum(range(11, 21))
+    parts = found[committing.SPAN]
+    assert other == {}
+    assert parts.bucket.tolist() == [committing.BUCKET]
+    assert parts.latency_ns.tolist() == [100 * sum_of]
+    assert [parts.awaited_ns[0], parts.sampled_ns[0], parts.unseen_ns[0], parts.errors[0]] == [
+        sum_of,
+        sum_of,
+        0,
+        sum_of,
+    ]
+    assert parts.waits.tolist() == [[sum_of * kind for kind in range(10)]]
+    assert parts.async_waits.tolist() == [[sum_of * kind for kind in range(9, -1, -1)]]
+
+
+def test_the_slowest_spans_of_each_interval_are_kept(tmp_path: Path) -> None:
+    """Eight of the nine that were given; the slowest of all come first, as they were."""
+    with committing.begin(tmp_path / "x.tk") as writer:
+        for number in range(1, 4):
+            writer.append(committing.tick(writer, number))
+        expected = [committing.slow(writer, 2, rank) for rank in range(8, 0, -1)]
+        writer.finish([], {})
+
+    with Recording(tmp_path / "x.tk") as recording:
+        of_second = recording.exemplars({"span": "evaluation"}, (1, 2), 99)
+        slowest = recording.exemplars(most=2)
+        other = recording.exemplars({"span": "other"})
+
+    assert of_second == [(committing.SPAN, one) for one in expected]
+    assert [one.duration_ns for _, one in slowest] == [3008, 3007]
+    assert other == []
+
+
+def test_a_span_of_all_time_is_kept(tmp_path: Path) -> None:
+    """What a process says of its own times may be larger than a number of SQLite."""
+    with committing.begin(tmp_path / "x.tk") as writer:
+        endless = replace(committing.slow(writer, 1, 1), start_ns=2**64 - 1, duration_ns=2**64 - 1)
+        writer.append(Tick(Interval(0, 1), exemplars=[endless]))
+        writer.finish([], {})
+
+    with Recording(tmp_path / "x.tk") as recording:
+        assert [one.duration_ns for _, one in recording.exemplars()] == [2**63 - 1]
+
+
 @pytest.mark.parametrize("last", [0, 1, 12, 13, 14, 26, 39, 40])
 def test_checkpoints_change_nothing_but_speed(tmp_path: Path, last: int) -> None:
     """Before, at, between and after checkpoints (13, 26, 39) the sums are those of the intervals."""
@@ -230,6 +290,7 @@ def test_checkpoints_change_nothing_but_speed(tmp_path: Path, last: int) -> None
     with Recording(plain) as left, Recording(short) as right:
         assert sums(left, (0, last)) == sums(right, (0, last))
         assert left.stacks((0, last)) == right.stacks((0, last))
+        assert parts(left, (0, last)) == parts(right, (0, last))
         assert sums(left) == sums(right)
 
 
@@ -241,7 +302,7 @@ def test_a_checkpoint_is_used(tmp_path: Path) -> None:
         writer.finish([], {})
 
     with Recording(tmp_path / "x.tk") as recording:
-        assert recording.histograms() == {}
+        assert (recording.histograms(), recording.parts()) == ({}, {})
         assert recording.cells(recording.series()).count.sum() == 2
 
 
@@ -269,8 +330,8 @@ def test_series_are_known_by_name_not_by_number(tmp_path: Path) -> None:
 def test_names_that_programs_chose_come_back_as_they_were(tmp_path: Path, name: str) -> None:
     """In labels, stacks, processes, waits, the host and the command."""
     series = Series("oncpu", (("role", name),), "histogram", "ns")
-    process = Process(7, 1, name, "spawned", 100)
-    wait = InFlight(1, 1, name, name, "blocked", "lock", "futex", 5)
+    process = Process(7, 1, name, "spawned", 100, span=name)
+    wait = InFlight(1, 1, name, name, "blocked", "lock", "futex", 5, name)
     host, target = Host(name, name, name, 1, name, 1, name, name), Target("run", command=(name, name))
     with Writer(tmp_path / "x.tk", host, target, Clocks(1, 2, 3), {}) as writer:
         delta = truth.HistogramDelta(writer.series(series), [1], [1], 1, 1, 1)
@@ -295,12 +356,14 @@ def test_bytes_that_are_no_text_are_spelled_out_everywhere_alike(tmp_path: Path)
         again = writer.series(Series("oncpu", (("role", "caf\\udce9"),), "histogram", "ns"))
         delta = truth.HistogramDelta(ident, [1], [1], 1, 1, 1)
         stacks = [(writer.stack((raw,)), 7, 1), (writer.stack((raw,)), 7, 1)]
-        writer.append(Tick(Interval(0, 1), [delta], [], stacks, [Process(7, 1, raw, "found", 1)], [Loss(raw, 1)]))
-        writer.finish([InFlight(1, 1, raw, raw, "blocked", "lock", "futex", 5)], {})
+        process = Process(7, 1, raw, "found", 1, span=raw)
+        writer.append(Tick(Interval(0, 1), [delta], [], stacks, [process], [Loss(raw, 1)]))
+        writer.finish([InFlight(1, 1, raw, raw, "blocked", "lock", "futex", 5, raw)], {})
 
     with Recording(tmp_path / "x.tk") as recording:
         roles = {s.label("role") for s in recording.series()}
         names = roles | {p.role for p in recording.processes()} | {w.thread for w in recording.in_flight()}
+        names |= {p.span for p in recording.processes()} | {w.span for w in recording.in_flight()}
         assert names | {frames[0] for frames in recording.stacks()} == {"caf\\udce9"}
         assert recording.stacks() == {("caf\\udce9",): StackWeight(14, 2)}
         assert recording.losses() == [Loss("caf\\udce9", 1)]

@@ -20,6 +20,7 @@ from tests.unit.test_recording import root_only
 from tests.unit.test_recording_files import read_everything
 from tracekit.errors import DiskFullError, RecordingError, UsageError
 from tracekit.recording.reader import Recording
+from tracekit.recording.writer import EXEMPLARS
 from tracekit.records import Interval, StackWeight, Tick
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def check(path: Path, intervals: int) -> None:
         assert recording.stacks() == {committing.STACK: StackWeight(sum(numbers), intervals)}
         assert [process.tgid for process in recording.processes()] == list(numbers)
         assert recording.losses()[0].count == intervals
+        assert recording.parts()[committing.SPAN].latency_ns.tolist() == [100 * sum(numbers)]
+        assert len(recording.exemplars(most=10 * intervals)) == EXEMPLARS * intervals
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import golden
+from tests.sample import SECOND
 from tests.unit import committing
 from tests.unit.test_recording import NOBODY, root_only
 from tracekit.errors import RecordingError, TracekitError, UsageError
 from tracekit.recording import payload
 from tracekit.recording.reader import Recording
 from tracekit.recording.writer import FORMAT
+from tracekit.records import InFlight, Loss, StackWeight
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,6 +56,7 @@ def read_everything(path: Path) -> list[Any]:
             (recording.histograms(), recording.histograms(between=(1, 9)), recording.cells(recording.series())),
             (recording.values(), recording.stacks(), recording.processes(), recording.in_flight()),
             (recording.losses(), recording.lossy),
+            (recording.parts(), recording.parts(between=(1, 9)), recording.exemplars()),
         ]
 
 
@@ -149,8 +153,31 @@ def test_another_format_is_named(sample: Path, tmp_path: Path, found: int) -> No
     """Both numbers are in the line, and what to do about it."""
     error = refusal(changed(sample, tmp_path / "x.tk", f"PRAGMA user_version={found}"))
 
-    assert f"recording format {found}, this tracekit reads {FORMAT}" in str(error)
+    assert f"recording format {found}, this tracekit reads 1 to {FORMAT}" in str(error)
     assert error.hint == "upgrade tracekit, or record again"
+
+
+def test_a_recording_of_the_first_format_is_read(tmp_path: Path) -> None:
+    """
+    tests/golden/format-1.sql is what the writer of format 1 made of fifteen ticks.
+
+    All that it has comes back; what it could not know, spans, is not there.
+    """
+    path = tmp_path / "x.tk"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript((golden.FOLDER / "format-1.sql").read_text())
+    numbers = range(1, 16)
+
+    with Recording(path) as recording:
+        assert recording.values()[committing.CALLS].tolist() == list(numbers)
+        waits = recording.histograms("runq.wait", {"role": "worker"})[committing.WAIT]
+        assert (waits.count, waits.total) == (15, sum(numbers))
+        assert recording.stacks() == {committing.STACK: StackWeight(sum(numbers), 15)}
+        assert [(process.tgid, process.span) for process in recording.processes()] == [(n, "") for n in numbers]
+        wait = InFlight(4250, 4242, "worker", "bg-flush", "blocked", "lock", "futex", 29 * SECOND)
+        assert recording.in_flight() == [wait]
+        assert recording.losses() == [Loss("ring_full", 15)]
+        assert (recording.parts(), recording.exemplars()) == ({}, [])
 
 
 def test_every_torn_file_is_refused(sample: Path, tmp_path: Path) -> None:
@@ -204,6 +231,26 @@ HOSTILE_CHANGES = {
         "UPDATE interval SET histograms = ?",
         (payload.encode([("I", [1]), ("H", [1]), ("Q", [1]), ("Q", [1]), ("Q", [1]), ("H", [4608]), ("Q", [1])]),),
     ),
+    "parts that disagree": (
+        "UPDATE interval SET parts = ?",
+        (payload.encode([("I", [1]), ("H", [1, 1]), *[("Q", [1])] * 5, *[("Q", [1] * 10)] * 2]),),
+    ),
+    "parts without waits": (
+        "UPDATE interval SET parts = ?",
+        (payload.encode([("I", [1]), ("H", [1]), *[("Q", [1])] * 5, *[("Q", [1] * 9)] * 2]),),
+    ),
+    "bucket out of range": (
+        "UPDATE interval SET parts = ?",
+        (payload.encode([("I", [1]), ("H", [288]), *[("Q", [1])] * 5, *[("Q", [1] * 10)] * 2]),),
+    ),
+    "parts of text": ("UPDATE interval SET parts = 'seven'", ()),
+    "a torn checkpoint of parts": (
+        "INSERT INTO checkpoint SELECT 9, histograms, stacks, substr(parts, 1, 9) FROM interval WHERE id = 1",
+        (),
+    ),
+    "slow spans of text": ("UPDATE exemplar SET lock_ns = 'long'", ()),
+    "slow spans of the future": ("UPDATE exemplar SET start_ns = -1", ()),
+    "slow spans without kinds of wait": ("ALTER TABLE exemplar DROP COLUMN lock_ns", ()),
     "stacks without frames": ("DELETE FROM stack", ()),
     "frames of numbers": ("UPDATE stack SET frames = '7'", ()),
     "no table": ("DROP TABLE loss", ()),

@@ -15,8 +15,21 @@ import numpy as np
 from tracekit.errors import RecordingError, UsageError
 from tracekit.histogram import HIGHEST, LOWER_EDGE, SLOTS, UPPER_EDGE, Histogram
 from tracekit.recording import payload
-from tracekit.recording.writer import APPLICATION_ID, FORMAT
-from tracekit.records import Clocks, Host, InFlight, Interval, Labels, Loss, Process, Series, StackWeight, Target
+from tracekit.recording.parts import Parts, PartSums
+from tracekit.recording.writer import APPLICATION_ID, EXEMPLAR_COLUMNS, FORMAT
+from tracekit.records import (
+    Clocks,
+    Exemplar,
+    Host,
+    InFlight,
+    Interval,
+    Labels,
+    Loss,
+    Process,
+    Series,
+    StackWeight,
+    Target,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -61,7 +74,7 @@ class Recording:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._db = _open(path)
+        self._db, self._format = _open(path)
         with _Damage(path):
             meta = {key: json.loads(value) for key, value in self._db.execute("SELECT key, value FROM meta")}
             self.host = Host(**_tuples(meta["host"]))
@@ -160,10 +173,37 @@ class Recording:
             frames = {i: tuple(json.loads(text)) for i, text in self._db.execute("SELECT id, frames FROM stack")}
             return {frames[ident]: StackWeight(*entry) for ident, entry in sorted(weights.items())}
 
+    def parts(self, where: Mapping[str, str] | None = None, between: Between | None = None) -> dict[Series, Parts]:
+        """Return where the time of each matching `span.latency` went, over all or some intervals."""
+        wanted = [i for i, s in self._ids.items() if _matches(s, "span.latency", where or {})]
+        if not wanted or self._format < _SINCE_SPANS:
+            return {}
+        sums = PartSums(wanted)
+        with _Damage(self.path):
+            for blob in self._blobs("parts", between):
+                sums.add(blob)
+        return {self._ids[ident]: parts for ident, parts in sums.parts().items()}
+
+    def exemplars(
+        self, where: Mapping[str, str] | None = None, between: Between | None = None, most: int = 8
+    ) -> list[tuple[Series, Exemplar]]:
+        """Return the slowest spans of the matching `span.latency`, at most *most*, the slowest first."""
+        first, last = between or (0, len(self.intervals))
+        wanted = [i for i, s in self._ids.items() if _matches(s, "span.latency", where or {})]
+        if self._format < _SINCE_SPANS:
+            return []
+        with _Damage(self.path):
+            query = f"""
+                SELECT {", ".join(EXEMPLAR_COLUMNS)} FROM exemplar
+                WHERE interval > ? AND interval <= ? AND series IN ({", ".join(f"{ident:d}" for ident in wanted)})
+                ORDER BY duration_ns DESC, start_ns, pid LIMIT ?"""
+            rows = self._db.execute(query, (first, last, most)).fetchall()
+            return [(self._ids[row[0]], _exemplar(row)) for row in rows]
+
     def processes(self) -> list[Process]:
         """Return the processes of the target, by start."""
         fields = list(Process.__dataclass_fields__)
-        query = f"SELECT {', '.join(fields)} FROM process ORDER BY start_ns, tgid"
+        query = f"SELECT {self._columns(fields)} FROM process ORDER BY start_ns, tgid"
         flags = {"core", "oom"}
         with _Damage(self.path):
             table: list[dict[str, Any]] = [dict(zip(fields, row, strict=True)) for row in self._db.execute(query)]
@@ -173,8 +213,9 @@ class Recording:
 
     def in_flight(self) -> list[InFlight]:
         """Return what had not ended when the recording did, oldest first."""
+        query = f"SELECT {self._columns(list(InFlight.__dataclass_fields__))} FROM in_flight ORDER BY age_ns DESC"
         with _Damage(self.path):
-            return [InFlight(*row) for row in self._db.execute("SELECT * FROM in_flight ORDER BY age_ns DESC")]
+            return [InFlight(*row) for row in self._db.execute(query)]
 
     def losses(self) -> list[Loss]:
         """Return lost events by reason, most first."""
@@ -197,6 +238,11 @@ class Recording:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _columns(self, fields: list[str]) -> str:
+        """Return what to select for *fields*; a format that knew no spans has none."""
+        known = self._format >= _SINCE_SPANS
+        return ", ".join("''" if field == "span" and not known else field for field in fields)
 
     def _parts(self, between: Between | None) -> Iterator[_Payload]:
         for blob in self._blobs("histograms", between):
@@ -268,7 +314,17 @@ def _unpack(blob: bytes) -> _Payload:
     return _Payload(series, pairs, columns[2], columns[3], columns[4], slots, columns[6])
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _exemplar(row: tuple[int, ...]) -> Exemplar:
+    """Check and name the EXEMPLAR_COLUMNS of a row. Raises ValueError."""
+    if any(type(cell) is not int or cell < 0 for cell in row):
+        raise ValueError("a slow span is not made of numbers")
+    series, tgid, pid, start_ns, duration_ns, awaited, failed, seen, *waits, sampled_ns, errors = row
+    flags = bool(awaited), bool(failed), bool(seen)
+    return Exemplar(series, tgid, pid, start_ns, duration_ns, *flags, tuple(waits), sampled_ns, errors)
+
+
+def _open(path: Path) -> tuple[sqlite3.Connection, int]:
+    """Return the open file and its format."""
     _check_file(path)
     with _Damage(path):
         db = _connect(path)
@@ -278,7 +334,7 @@ def _open(path: Path) -> sqlite3.Connection:
     if refusal:
         db.close()
         raise refusal
-    return db
+    return db, found
 
 
 def _check_file(path: Path) -> None:
@@ -326,14 +382,16 @@ def _refusal(path: Path, ident: int, found: int, tables: set[str]) -> RecordingE
     """Say why this SQLite file is none that we can read; None if it is one."""
     if ident != APPLICATION_ID:
         return RecordingError(f"cannot read {path}: a SQLite file, but not a tracekit recording", _HOW_TO_MAKE)
-    if found != FORMAT:
-        fact = f"recording format {found}, this tracekit reads {FORMAT}"
+    if not 1 <= found <= FORMAT:
+        fact = f"recording format {found}, this tracekit reads 1 to {FORMAT}"
         return RecordingError(f"cannot read {path}: {fact}", "upgrade tracekit, or record again")
     if "meta" not in tables:
         return RecordingError(f"cannot read {path}: it holds nothing, its collector was killed at once", "record again")
     return None
 
 
+_SINCE_SPANS = 2
+"""The format that brought parts, exemplars, and the span of a process and of a wait."""
 _HOW_TO_MAKE = "tracekit attach -o FILE.tk makes one"
 _DAMAGE = (sqlite3.Error, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 """What reading the rows and payloads of a damaged or hostile file raises."""

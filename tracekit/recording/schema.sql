@@ -4,7 +4,9 @@
 -- Times are nanoseconds of CLOCK_MONOTONIC. Payloads are deflated columns of numbers
 -- (tracekit/recording/payload.py); `histograms` holds columns series, slots, total, low, high
 -- (one row a series; low and high 0: not known better than by the slots) and slot (as distance
--- from the one before), count (one row a slot); `vals` series, value; `stacks` stack, weight, count.
+-- from the one before), count (one row a slot); `vals` series, value; `stacks` stack, weight, count;
+-- `parts` series, bucket, latency_ns, awaited_ns, sampled_ns, unseen_ns, errors (one row a bucket of
+-- latency), then waits and async_waits (all rows of the first kind of wait, all of the second, ...).
 
 CREATE TABLE meta (             -- host, target, clocks, settings, end: JSON each
     key     TEXT PRIMARY KEY,
@@ -33,13 +35,39 @@ CREATE TABLE interval (         -- one row a tick, one transaction each
     partial     INTEGER NOT NULL,   -- 1: known to lack data
     histograms  BLOB NOT NULL,      -- what this interval added
     vals        BLOB NOT NULL,
-    stacks      BLOB NOT NULL
+    stacks      BLOB NOT NULL,
+    parts       BLOB NOT NULL
 );
 
 CREATE TABLE checkpoint (       -- all that intervals 1..interval added: makes a whole-file read short
     interval    INTEGER PRIMARY KEY,
     histograms  BLOB NOT NULL,
-    stacks      BLOB NOT NULL
+    stacks      BLOB NOT NULL,
+    parts       BLOB NOT NULL
+);
+
+CREATE TABLE exemplar (         -- the slowest spans of each interval, at most 8 of a series
+    interval    INTEGER NOT NULL,
+    series      INTEGER NOT NULL,   -- their span.latency
+    tgid        INTEGER NOT NULL,
+    pid         INTEGER NOT NULL,
+    start_ns    INTEGER NOT NULL,
+    duration_ns INTEGER NOT NULL,
+    awaited     INTEGER NOT NULL,   -- 1: was suspended (async)
+    failed      INTEGER NOT NULL,   -- 1: ended by an exception
+    seen        INTEGER NOT NULL,   -- 0: the kernel did not see all of it, only the duration is true
+    runq_ns     INTEGER NOT NULL,
+    disk_ns     INTEGER NOT NULL,
+    network_ns  INTEGER NOT NULL,
+    lock_ns     INTEGER NOT NULL,
+    poll_ns     INTEGER NOT NULL,
+    pipe_ns     INTEGER NOT NULL,
+    child_ns    INTEGER NOT NULL,
+    fault_ns    INTEGER NOT NULL,
+    stopped_ns  INTEGER NOT NULL,
+    other_ns    INTEGER NOT NULL,
+    sampled_ns  INTEGER NOT NULL,   -- on-CPU time by samples, if awaited
+    errors      INTEGER NOT NULL    -- system calls that failed inside
 );
 
 CREATE TABLE process (          -- the last known state of each process of the target
@@ -56,6 +84,7 @@ CREATE TABLE process (          -- the last known state of each process of the t
     signal      INTEGER NOT NULL,
     core        INTEGER NOT NULL,
     oom         INTEGER NOT NULL,
+    span        TEXT NOT NULL,      -- of the parent, in which it was forked; "" outside
     PRIMARY KEY (tgid, start_ns)
 ) WITHOUT ROWID;
 
@@ -67,7 +96,8 @@ CREATE TABLE in_flight (        -- written once, when the recording ends
     state   TEXT NOT NULL,          -- running, runnable, blocked
     reason  TEXT NOT NULL,
     syscall TEXT NOT NULL,
-    age_ns  INTEGER NOT NULL
+    age_ns  INTEGER NOT NULL,
+    span    TEXT NOT NULL           -- "" outside
 );
 
 CREATE TABLE loss (

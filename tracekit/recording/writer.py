@@ -13,18 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 from tracekit.errors import DiskFullError, RecordingError, UsageError
 from tracekit.recording import payload
-from tracekit.records import Clocks, Host, InFlight, Process, Series, Target, Tick
+from tracekit.records import WAITS, Clocks, Host, InFlight, Process, Series, Target, Tick
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from tracekit.records import HistogramDelta, Loss
+    from tracekit.records import Exemplar, HistogramDelta, Loss, SpanParts
 
-FORMAT = 1
+FORMAT = 2
 _SCHEMA = Path(__file__).with_name("schema.sql")
 _PATIENCE_MS = 500
 """How long `close` waits for readers, so that it can leave one file."""
 APPLICATION_ID = 0x746B7263
+EXEMPLARS = 8
+"""How many of the slowest spans of a series an interval keeps."""
+_EXEMPLAR_FIELDS = ["series", "tgid", "pid", "start_ns", "duration_ns", "awaited", "failed", "seen"]
+EXEMPLAR_COLUMNS = [*_EXEMPLAR_FIELDS, *(f"{wait}_ns" for wait in WAITS), "sampled_ns", "errors"]
+_LARGEST = (1 << 63) - 1
+"""SQLite's largest number; what a traced process says of its own times may be larger."""
 
 
 class Writer:
@@ -110,28 +116,30 @@ class Writer:
             _pack_histograms(tick.histograms),
             payload.encode([("I", [s for s, _ in tick.values]), ("d", [v for _, v in tick.values])]),
             _pack_stacks(tick.stacks),
+            _pack_parts(tick.parts),
         )
         with self._transaction():
-            columns = "(start_ns, end_ns, partial, histograms, vals, stacks)"
-            cursor = self._db.execute(f"INSERT INTO interval {columns} VALUES (?, ?, ?, ?, ?, ?)", row)
+            columns = "(start_ns, end_ns, partial, histograms, vals, stacks, parts)"
+            cursor = self._db.execute(f"INSERT INTO interval {columns} VALUES (?, ?, ?, ?, ?, ?, ?)", row)
             number = cursor.lastrowid or 0
             self._put_processes(tick.processes)
             self._put_losses(number, tick.losses)
+            self._put_exemplars(number, tick.exemplars)
         self._intervals = number
 
-    def checkpoint(self, histograms: list[HistogramDelta], stacks: list[tuple[int, int, int]]) -> None:
+    def checkpoint(
+        self, histograms: list[HistogramDelta], stacks: list[tuple[int, int, int]], parts: Sequence[SpanParts] = ()
+    ) -> None:
         """Commit the sums since the start, so that reading the whole file need not add every interval."""
-        row = (self._intervals, _pack_histograms(histograms), _pack_stacks(stacks))
+        row = (self._intervals, _pack_histograms(histograms), _pack_stacks(stacks), _pack_parts(parts))
         with self._transaction():
-            self._db.execute("INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?)", row)
+            self._db.execute("INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?)", row)
 
     def finish(self, in_flight: Iterable[InFlight], end: dict[str, Any]) -> None:
         """Commit what is only known at the end and leave one file, complete."""
         with self._transaction():
-            rows = [
-                [_storable(v) if isinstance(v, str) else v for v in dataclasses.astuple(wait)] for wait in in_flight
-            ]
-            self._db.executemany("INSERT INTO in_flight VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            rows = [[_storable(v) if isinstance(v, str) else v for v in vars(wait).values()] for wait in in_flight]
+            self._db.executemany("INSERT INTO in_flight VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
             self._db.execute("INSERT OR REPLACE INTO meta VALUES ('end', ?)", (json.dumps(end),))
         self.close()
 
@@ -179,11 +187,18 @@ class Writer:
         names = [field.name for field in dataclasses.fields(Process)]
         marks = ", ".join(f":{name}" for name in names)
         query = f"INSERT OR REPLACE INTO process ({', '.join(names)}) VALUES ({marks})"
-        self._db.executemany(query, [vars(p) | {"role": _storable(p.role)} for p in processes])
+        self._db.executemany(
+            query, [vars(p) | {"role": _storable(p.role), "span": _storable(p.span)} for p in processes]
+        )
 
     def _put_losses(self, interval: int, losses: list[Loss]) -> None:
         rows = [(interval, _storable(loss.reason), loss.count) for loss in losses]
         self._db.executemany("INSERT INTO loss VALUES (?, ?, ?)", rows)
+
+    def _put_exemplars(self, interval: int, exemplars: list[Exemplar]) -> None:
+        columns = ("interval", *EXEMPLAR_COLUMNS)
+        query = f"INSERT INTO exemplar ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+        self._db.executemany(query, [(interval, *_exemplar_row(one)) for one in _slowest(exemplars)])
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -268,3 +283,34 @@ def _steps(slots: list[int]) -> list[int]:
 def _pack_stacks(stacks: list[tuple[int, int, int]]) -> bytes:
     codes = ("I", "Q", "Q")
     return payload.encode([(code, [row[i] for row in stacks]) for i, code in enumerate(codes)])
+
+
+def _pack_parts(parts: Sequence[SpanParts]) -> bytes:
+    """Numbers of one kind lie together: most waits are 0, and a column of zeros is next to nothing."""
+    if not parts:
+        return b""
+    sums = ("latency_ns", "awaited_ns", "sampled_ns", "unseen_ns", "errors")
+    return payload.encode(
+        [
+            ("I", [part.series for part in parts]),
+            ("H", [part.bucket for part in parts]),
+            *(("Q", [getattr(part, name) for part in parts]) for name in sums),
+            ("Q", [part.waits[kind] for kind in range(len(WAITS)) for part in parts]),
+            ("Q", [part.async_waits[kind] for kind in range(len(WAITS)) for part in parts]),
+        ]
+    )
+
+
+def _slowest(exemplars: list[Exemplar]) -> list[Exemplar]:
+    """Keep EXEMPLARS of each series, the slowest first."""
+    kept: dict[int, list[Exemplar]] = {}
+    for one in sorted(exemplars, key=lambda one: -one.duration_ns):
+        group = kept.setdefault(one.series, [])
+        if len(group) < EXEMPLARS:
+            group.append(one)
+    return [one for group in kept.values() for one in group]
+
+
+def _exemplar_row(one: Exemplar) -> list[int]:
+    numbers = [getattr(one, name) for name in _EXEMPLAR_FIELDS] + [*one.waits, one.sampled_ns, one.errors]
+    return [min(int(number), _LARGEST) for number in numbers]

@@ -1,0 +1,88 @@
+"""The payload of decomposed latencies: read, checked and added up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tracekit.histogram import SLOTS
+from tracekit.recording import payload
+from tracekit.records import BUCKET_SHIFT, WAITS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BUCKETS = SLOTS >> BUCKET_SHIFT
+"""Latency buckets: eight to a power of two."""
+
+_SUMS = 5
+_TYPES = ("<u4", "<u2", *["<u8"] * (_SUMS + 2))
+_WAITS = len(WAITS)
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """
+    Where the time of the spans of one series went, by latency bucket; ns, as `records.SpanParts`.
+
+    Attributes:
+        bucket: int64[n], ascending; only those that the recording has.
+        latency_ns, awaited_ns, sampled_ns, unseen_ns, errors: uint64[n].
+        waits, async_waits: uint64[n, len(WAITS)].
+    """
+
+    bucket: NDArray[np.int64]
+    latency_ns: NDArray[np.uint64]
+    awaited_ns: NDArray[np.uint64]
+    sampled_ns: NDArray[np.uint64]
+    unseen_ns: NDArray[np.uint64]
+    errors: NDArray[np.uint64]
+    waits: NDArray[np.uint64]
+    async_waits: NDArray[np.uint64]
+
+
+class PartSums:
+    """Parts of some series being added up. *wanted*: ids of series, ascending."""
+
+    def __init__(self, wanted: list[int]) -> None:
+        self._wanted = np.array(wanted, dtype=np.int64)
+        self._found = np.zeros(len(wanted) * BUCKETS, dtype=bool)
+        self._sums = np.zeros((len(wanted) * BUCKETS, _SUMS + 2 * _WAITS), dtype=np.uint64)
+
+    def add(self, blob: bytes) -> None:
+        """Add the payload of an interval or checkpoint. Raises ValueError if it is none."""
+        if not blob:
+            return
+        series, bucket, numbers = _unpack(blob)
+        row = np.searchsorted(self._wanted, series)
+        row[row == len(self._wanted)] = 0
+        use = self._wanted[row] == series
+        cell = (row * BUCKETS + bucket)[use]
+        np.add.at(self._sums, cell, numbers[use])
+        self._found[cell] = True
+
+    def parts(self) -> dict[int, Parts]:
+        """Return the parts of each series that has any."""
+        found = {}
+        for number, ident in enumerate(self._wanted.tolist()):
+            bucket = np.flatnonzero(self._found[number * BUCKETS : (number + 1) * BUCKETS])
+            if bucket.size:
+                sums = self._sums[number * BUCKETS + bucket]
+                latency, awaited, sampled, unseen, errors = sums[:, :_SUMS].T
+                waits, async_waits = sums[:, _SUMS : _SUMS + _WAITS], sums[:, _SUMS + _WAITS :]
+                found[ident] = Parts(bucket, latency, awaited, sampled, unseen, errors, waits, async_waits)
+        return found
+
+
+def _unpack(blob: bytes) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
+    """Return series, bucket and uint64[n, 25]: five sums, waits, async waits."""
+    series, bucket, *rest = (np.frombuffer(c, t) for c, t in zip(payload.decode(blob), _TYPES, strict=True))
+    n = len(series)
+    if [len(column) for column in (bucket, *rest)] != [n] * (_SUMS + 1) + [n * _WAITS] * 2:
+        raise ValueError("the parts of a span lack numbers")
+    if n and int(bucket.max()) >= BUCKETS:
+        raise ValueError("the parts of a span have a bucket out of range")
+    numbers = np.column_stack([*rest[:_SUMS], *(waits.reshape(_WAITS, n).T for waits in rest[_SUMS:])])
+    return series.astype(np.int64), bucket.astype(np.int64), numbers.astype(np.uint64)
