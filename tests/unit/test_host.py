@@ -257,24 +257,15 @@ def test_no_interpreter_is_not_tried(monkeypatch):
     assert (works, said) == (False, "not tried: /nonexistent/python: No such file or directory")
 
 
-def test_a_gpu_is_known_by_its_vendor(tmp_path):
-    """A machine with an NVIDIA card and no driver lacks something; one without a card does not."""
-    put(tmp_path, "sys/bus/pci/devices/0000:00:03.0/vendor", "0x1af4\n")
-    without = extras.has_nvidia(tmp_path)
-    put(tmp_path, "sys/bus/pci/devices/0000:00:04.0/vendor", "0x10de\n")
-
-    assert (without, extras.has_nvidia(tmp_path)) == (False, True)
-
-
 @pytest.mark.parametrize(
     ("module", "cure"),
     [
-        ("raise ModuleNotFoundError(\"No module named 'pynvml'\")", "-m pip install nvidia-ml-py"),
-        ("class NVMLError(Exception): pass\ndef nvmlInit(): raise NVMLError('Driver Not Loaded')", "NVIDIA's driver"),
+        ("raise ModuleNotFoundError(\"No module named 'pynvml'\")", "-m pip install --upgrade nvidia-ml-py"),
+        ("def nvmlInit(): pass", "-m pip install --upgrade nvidia-ml-py"),
     ],
 )
 def test_a_gpu_that_cannot_be_read_has_a_cure(machine, tmp_path, monkeypatch, module, cure):
-    """The binding, or the driver, is missing on a machine with an NVIDIA card."""
+    """The binding is missing, or old, on a machine with an NVIDIA card; test_gpu.py has the driver's part."""
     put(machine, "sys/bus/pci/devices/0000:00:04.0/vendor", "0x10de\n")
     put(tmp_path, "python/pynvml.py", module + "\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "python"))

@@ -18,6 +18,7 @@ from tracekit.analysis import failures, saturation, spawns, use, walltime
 from tracekit.analysis.summary import Summary, supported, totals
 from tracekit.histogram import of_values
 from tracekit.records import Host, InFlight, Loss, Process, Series, Target, labels_of
+from tracekit.report import text
 from tracekit.report.terminal import bar, columns_of, fit, pad
 
 if TYPE_CHECKING:
@@ -386,6 +387,32 @@ def test_the_busiest_disk_is_first() -> None:
     )
 
     assert use.disks(summary(counters=table)) == [use.Disk("b", 0.5, 0, None), use.Disk("a", 0.1, 5, None)]
+
+
+def test_gpus_have_rows_that_fit() -> None:
+    """In the order of their numbers; what was not measured is left out of the row."""
+    rows = [
+        ("gpu.utilisation", {"gpu": "0"}, 0.999),
+        ("gpu.process.utilisation", {"gpu": "0"}, 0.876),
+        ("gpu.memory.used", {"gpu": "0"}, 79.9e9),
+        ("gpu.memory.available", {"gpu": "0"}, 5.1e9),
+        ("gpu.power", {"gpu": "0"}, 699.4),
+        ("gpu.throttled", {"gpu": "0", "reason": "power brake"}, 0.123),
+        ("gpu.throttled", {"gpu": "0", "reason": "thermal"}, 0),
+        ("gpu.throttled", {"gpu": "10", "reason": "thermal"}, 0),
+        ("gpu.power", {"gpu": "2"}, 70),
+    ]
+    _, table = totals({Series(name, labels_of(of), "gauge", ""): np.array([value]) for name, of, value in rows})
+
+    lines = [line for line in text._use(summary(gauges=table), 0) if "GPU" in line]
+
+    assert max(map(len, lines)) <= 80
+    assert [" ".join(line.split()) for line in lines] == [
+        "GPU 0 99.9 %, target 87.6 %, memory 94 %, 699 W power brake 12.3 % -",
+        "GPU 2 70 W - -",
+        "GPU 10 not throttled -",
+    ]
+    assert use.gpus(summary()) == []
 
 
 def test_memory_is_judged_at_its_fullest() -> None:

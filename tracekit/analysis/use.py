@@ -55,6 +55,26 @@ class Nic:
 
 
 @dataclass(frozen=True)
+class Gpu:
+    """
+    A GPU, means over the recording. None: not measured.
+
+    Attributes:
+        busy, target: share of the time, and as much of it for the target.
+        memory: share in use at most.
+        watts: power drawn.
+        throttled: share of the samples in which clocks were held down, by reason; 0 is not in it.
+    """
+
+    name: str
+    busy: float | None
+    target: float | None
+    memory: float | None
+    watts: float | None
+    throttled: dict[str, float] | None
+
+
+@dataclass(frozen=True)
 class Used:
     """What the target used; CPU in cores, I/O in bytes. None: not measured."""
 
@@ -104,6 +124,12 @@ def nics(summary: Summary) -> list[Nic] | None:
     return sorted(active, key=lambda n: (-(n.received_rate or 0) - (n.sent_rate or 0), n.name))
 
 
+def gpus(summary: Summary) -> list[Gpu]:
+    """Return the GPUs in the order of their numbers; none where there is none, or none that could be read."""
+    names = {series.label("gpu") for series in summary.gauges if series.metric.startswith("gpu.")}
+    return [_gpu(summary, name) for name in sorted(names, key=lambda name: (len(name), name))]
+
+
 def used(summary: Summary) -> Used:
     """Return what the target used."""
     return Used(
@@ -115,6 +141,25 @@ def used(summary: Summary) -> Used:
         read=summary.counter("io.read"),
         written=summary.counter("io.write"),
     )
+
+
+def _gpu(summary: Summary, name: str) -> Gpu:
+    of_gpu = {s: samples for s, samples in summary.gauges.items() if s.label("gpu") == name}
+    found = {s.metric: samples for s, samples in of_gpu.items()}
+    used, free = found.get("gpu.memory.used"), found.get("gpu.memory.available")
+    reasons = {s.label("reason"): samples.mean for s, samples in of_gpu.items() if s.metric == "gpu.throttled"}
+    return Gpu(
+        name=name,
+        busy=_mean(found.get("gpu.utilisation")),
+        target=_mean(found.get("gpu.process.utilisation")),
+        memory=used.max / (used.last + free.last) if used and free else None,
+        watts=_mean(found.get("gpu.power")),
+        throttled={reason: share for reason, share in reasons.items() if share} if reasons else None,
+    )
+
+
+def _mean(samples: Samples | None) -> float | None:
+    return samples.mean if samples else None
 
 
 def _names(summary: Summary, prefix: str, label: str) -> list[str]:

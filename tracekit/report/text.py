@@ -11,7 +11,7 @@ import click
 from tracekit.analysis import failures, saturation, spawns, use, walltime
 from tracekit.analysis.summary import quantile
 from tracekit.report.terminal import WIDTH, bar, fit, flow, heading, table
-from tracekit.units import format_bytes, format_count, format_ns, format_share
+from tracekit.units import format_bytes, format_count, format_ns, format_share, format_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +37,7 @@ _LOSSES = {
 }
 _ROWS = 6
 _NOISE = 4
+_GPUS = 8
 _NAME = 20
 _EVIDENCE = WIDTH - 25
 _LEGEND = "`-`: not measured, or too few events for this quantile."
@@ -241,6 +242,7 @@ def _ends(found: spawns.Spawns) -> list[str]:
 def _use(summary: Summary, memory_bytes: int) -> list[str]:
     rows = [["", "used", "saturation", "errors"]]
     rows += [_use_cpu(summary), _use_memory(summary, memory_bytes), *_use_disks(summary), *_use_nics(summary)]
+    rows += _use_gpus(summary)
     return [
         heading("Resources", "means; PSI: share of time in which some task stalled"),
         *table(rows, "<<<<"),
@@ -291,6 +293,23 @@ def _use_nics(summary: Summary) -> list[list[str]]:
         errors = "-" if nic.errors is None else f"{format_count(nic.errors)} errors"
         rows.append([f"net {fit(nic.name, 11)}", ", ".join(ways), dropped, errors])
     return rows
+
+
+def _use_gpus(summary: Summary) -> list[list[str]]:
+    rows = []
+    for gpu in use.gpus(summary)[:_GPUS]:
+        shares = (("", gpu.busy), ("target ", gpu.target), ("memory ", gpu.memory))
+        known = [f"{name}{format_share(share)}" for name, share in shares if share is not None]
+        known += [] if gpu.watts is None else [format_value(gpu.watts, "W")]
+        rows.append([f"GPU {fit(gpu.name, 2)}", ", ".join(known), _throttled(gpu), "-"])
+    return rows
+
+
+def _throttled(gpu: use.Gpu) -> str:
+    if gpu.throttled is None:
+        return "-"
+    worst = sorted(gpu.throttled.items(), key=lambda item: -item[1])[:1]
+    return " ".join(f"{fit(reason, 11)} {format_share(share)}" for reason, share in worst) or "not throttled"
 
 
 def _ways(*ways: tuple[str, float | None]) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from tracekit.capture import nvidia
 from tracekit.capture.host import extras
 from tracekit.records import Check
 
@@ -269,14 +270,10 @@ def _bcc() -> Check:
 
 
 def _nvml(root: Path) -> Check:
-    name, costs = "NVIDIA GPU (NVML)", "use and memory of GPUs"
-    if not extras.has_nvidia(root):
-        return Check(name, "extras", "absent", "no NVIDIA device here", costs)
+    name, costs = "NVIDIA GPU (NVML)", "gpu.*: use, memory, power and throttling of GPUs"
+    if not nvidia.has_device(root):
+        return Check(name, "extras", "absent", nvidia.NO_DEVICE, costs)
     works, said = extras.nvml()
     if works:
         return Check(name, "extras", "ok", said, costs)
-    if "No module" in said:
-        return Check(name, "extras", "missing", said, costs, f"{sys.executable} -m pip install nvidia-ml-py")
-    return Check(
-        name, "extras", "missing", said, costs, "install NVIDIA's driver; in a container: docker run --gpus all"
-    )
+    return Check(name, "extras", "missing", said, costs, nvidia.cure(said))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 from typing import NamedTuple
+
+from tracekit.capture import nvidia
 
 DEBIAN = "/usr/lib/python3/dist-packages"
 """Where python3-bpfcc puts bcc, which no package index has: its `bcc` is an unrelated lattice library."""
 _PATIENCE_S = 60
-_NVIDIA = "0x10de"  # PCI vendor
 
 _BCC = f"""
 import sys
@@ -20,8 +20,13 @@ if not hasattr(bcc, "BPF"):
     sys.exit("another package of that name is installed: " + bcc.__file__)
 print(bcc.__file__)
 """
-_NVML = """
-import pynvml
+_NVML = f"""
+try:
+    import pynvml
+except ImportError:
+    raise SystemExit({nvidia.NO_BINDING!r})
+if not hasattr(pynvml, {nvidia.NEWEST_CALL!r}):
+    raise SystemExit({nvidia.OLD_BINDING!r})
 try:
     pynvml.nvmlInit()
     print(pynvml.nvmlDeviceGetCount(), "GPU(s), driver", pynvml.nvmlSystemGetDriverVersion())
@@ -45,12 +50,6 @@ def bcc() -> Answer:
 def nvml() -> Answer:
     """Import pynvml, which nvidia-ml-py brings, and start NVML."""
     return _ask(_NVML)
-
-
-def has_nvidia(root: Path = Path("/")) -> bool:
-    """Tell whether the machine has an NVIDIA device, with a driver or not."""
-    vendors = (root / "sys/bus/pci/devices").glob("*/vendor")
-    return (root / "dev/nvidiactl").exists() or any(file.read_text().strip() == _NVIDIA for file in vendors)
 
 
 def _ask(script: str) -> Answer:

@@ -1,8 +1,8 @@
 """
-What the collector samples from /proc at each tick: the host, its pressure, the target's tree, its own cost.
+What the collector samples at each tick: the host, its pressure, its GPUs, the target's tree, its own cost.
 
 Nothing heavy is imported with this package: psutil (42 ms of CPU) comes with the first sample, when the
-programs of the kernel are attached already.
+programs of the kernel are attached already; NVML's binding only where there is a GPU, in a thread of its own.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tracekit.capture.resources.cost import Cost
 from tracekit.capture.resources.files import Missing
+from tracekit.capture.resources.gpu import Gpus
 from tracekit.capture.resources.pressure import Pressure
 from tracekit.capture.resources.throttle import Throttle
 from tracekit.capture.resources.tree import Tree
@@ -50,6 +51,7 @@ class Resources:
         self._throttle = Throttle(root, self._missing)
         self._tree = Tree(root, self._missing, budget_ns)
         self._cost = Cost(root, own_pid)
+        self._gpus = Gpus(root, self._missing)
         self._live = tree
         self._own_pid = own_pid
 
@@ -66,6 +68,7 @@ class Resources:
             *self._throttle.sample(live),
             *self._pressure.sample(),
             *self._host_use().sample(),
+            *self._gpus.sample(live),
             *self._cost.sample(),
         ]
 
