@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tracekit.histogram.parts import BUCKETS
 from tracekit.recording import parts, payload, reader, writer
 from tracekit.records import WAITS, SpanParts
 
@@ -22,7 +23,7 @@ ten = st.tuples(*[u64] * len(WAITS))
 span_parts = st.builds(
     SpanParts,
     series=st.integers(1, 3),
-    bucket=st.integers(0, parts.BUCKETS - 1),
+    bucket=st.integers(0, BUCKETS - 1),
     latency_ns=u64,
     awaited_ns=u64,
     waits=ten,

@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tracekit.histogram import SLOTS
+from tracekit.histogram.parts import BUCKETS, Parts
 from tracekit.recording import payload
-from tracekit.records import BUCKET_SHIFT, WAITS
+from tracekit.records import WAITS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-BUCKETS = SLOTS >> BUCKET_SHIFT
-"""Latency buckets: eight to a power of two."""
-
 _SUMS = 5
 _TYPES = ("<u4", "<u2", *["<u8"] * (_SUMS + 2))
 _WAITS = len(WAITS)
-
-
-@dataclass(frozen=True, eq=False)
-class Parts:
-    """
-    Where the time of the spans of one series went, by latency bucket; ns, as `records.SpanParts`.
-
-    Attributes:
-        bucket: int64[n], ascending; only those that the recording has.
-        latency_ns, awaited_ns, sampled_ns, unseen_ns, errors: uint64[n].
-        waits, async_waits: uint64[n, len(WAITS)].
-    """
-
-    bucket: NDArray[np.int64]
-    latency_ns: NDArray[np.uint64]
-    awaited_ns: NDArray[np.uint64]
-    sampled_ns: NDArray[np.uint64]
-    unseen_ns: NDArray[np.uint64]
-    errors: NDArray[np.uint64]
-    waits: NDArray[np.uint64]
-    async_waits: NDArray[np.uint64]
 
 
 class PartSums:

@@ -15,7 +15,7 @@ import numpy as np
 from tracekit.errors import RecordingError, UsageError
 from tracekit.histogram import HIGHEST, LOWER_EDGE, SLOTS, UPPER_EDGE, Histogram
 from tracekit.recording import payload
-from tracekit.recording.parts import Parts, PartSums
+from tracekit.recording.parts import PartSums
 from tracekit.recording.writer import APPLICATION_ID, EXEMPLAR_COLUMNS, FORMAT
 from tracekit.records import (
     Clocks,
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from numpy.typing import NDArray
+
+    from tracekit.histogram.parts import Parts
 
 Between = tuple[int, int]
 """Half-open range [first, last) of interval numbers, from 0."""
