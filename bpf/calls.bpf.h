@@ -44,9 +44,24 @@ int BPF_PROG(on_call, struct pt_regs *regs, long nr)
 	return 0;
 }
 
+// The span that the running task is in. One that a call fails in counts that.
+static __noinline __u32 span_now(int failed)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_state *state = state_of(task);
+
+	if (!state || !state->probed || task->flags & PF_EXITING)
+		return SPAN_NONE;
+	look_at(task, state, LOOK_ONLY);
+	if (failed)
+		state->spans.sums.errors++;
+	return state->span;
+}
+
 static __noinline int count_error(struct cpu *cpu, __u32 nr, __u32 err)
 {
-	struct entry *entry = find(cpu->role, 0, A_ERROR, 0, nr, err);
+	__u32 span = cpu->probed ? span_now(1) : SPAN_NONE;
+	struct entry *entry = find(cpu->role, 0, A_ERROR, 0, nr, err, span);
 	struct account *account = entry ? account_of(entry->row) : NULL;
 
 	if (account)
@@ -57,11 +72,39 @@ static __noinline int count_error(struct cpu *cpu, __u32 nr, __u32 err)
 static __always_inline void time_call(struct cpu *cpu, __u32 nr)
 {
 	__u64 latency = since(bpf_ktime_get_ns(), cpu->call_ns);
-	struct entry *entry = find(cpu->role, 0, H_SYSCALL, 0, nr, 0);
+	__u32 span = cpu->probed ? span_now(0) : SPAN_NONE;
+	struct entry *entry = find(cpu->role, 0, H_SYSCALL, 0, nr, 0, span);
 
 	cpu->call_ns = 0;
 	if (entry)
 		add_to_histogram(entry->row, latency);
+}
+
+// A wait for events is over: from here to the next one the loop is busy.
+static __always_inline int end_poll(void)
+{
+	struct task_state *state = state_of(bpf_get_current_task_btf());
+	__u64 now = bpf_ktime_get_ns();
+
+	if (!state)
+		return 0;
+	end_busy(state, now);	// it did not sleep, else this has been said
+	state->poll_ns = 0;
+	state->polled_ns = now;
+	return 0;
+}
+
+// A probe asks for the seals of its board last of all: then the board is ready.
+static __always_inline bool is_board(__u32 nr, struct pt_regs *regs, long ret)
+{
+	return nr == NR_FCNTL && regs->si == F_GET_SEALS && ret > 0;
+}
+
+static __always_inline int find_board(__u32 descriptor)
+{
+	struct task_state *state = state_of(bpf_get_current_task_btf());
+
+	return state ? emit_board(state, descriptor) : 0;
 }
 
 SEC("tp_btf/sys_exit")
@@ -91,6 +134,10 @@ int BPF_PROG(on_return, struct pt_regs *regs, long ret)
 		if (count)
 			(*count)++;
 	}
+	if (is_poll(nr))
+		end_poll();
+	else if (is_board(nr, regs, ret))
+		find_board(regs->di);
 	if (config.latency && cpu->call_ns)	// none: a fork's child returns here, or it began before the attach
 		time_call(cpu, nr);
 	if (ret < 0 && ret >= -MAX_ERRNO)

@@ -30,6 +30,11 @@ enum {
 	SIGKILL = 9,
 	SIGNAL_GROUP_EXIT = 4,
 	NR_RESTART_SYSCALL = 219,
+	NR_FCNTL = 72,
+	NR_EPOLL_WAIT = 232,
+	NR_EPOLL_PWAIT = 281,
+	NR_EPOLL_PWAIT2 = 441,
+	F_GET_SEALS = 1034,
 };
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -59,6 +64,7 @@ struct rq;
 struct cfs_rq { unsigned int h_nr_runnable; struct rq *rq; };
 struct rq { struct cfs_rq cfs; struct rt_rq rt; struct dl_rq dl; };
 struct sched_entity { struct cfs_rq *cfs_rq; __u64 sum_exec_runtime; __u64 prev_sum_exec_runtime; };
+struct thread_struct { unsigned long fsbase; };
 struct task_struct {
 	struct thread_info thread_info;
 	unsigned int __state;
@@ -77,8 +83,9 @@ struct task_struct {
 	struct files_struct *files;
 	struct signal_struct *signal;
 	struct css_set *cgroups;
+	struct thread_struct thread;
 };
-struct pt_regs { unsigned long cx; unsigned long di; unsigned long orig_ax; unsigned long ip; };
+struct pt_regs { unsigned long cx; unsigned long si; unsigned long di; unsigned long orig_ax; unsigned long ip; };
 struct linux_binprm;
 struct seq_file;
 struct bpf_iter_meta { struct seq_file *seq; };

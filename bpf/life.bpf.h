@@ -26,6 +26,8 @@ static __noinline int emit_life(struct task_struct *leader, struct task_state *s
 	record->tgid = leader->tgid;
 	record->ppid = leader->real_parent->tgid;
 	record->exit_code = 0;
+	record->span = state->born_in;
+	record->unused2 = 0;
 	record->what = what;
 	record->flags = 0;
 	record->found = state->found;
@@ -44,6 +46,25 @@ static __noinline int emit_life(struct task_struct *leader, struct task_state *s
 	bool full = bpf_ringbuf_query(&lives, BPF_RB_AVAIL_DATA) > RING_WAKE_BYTES;
 
 	bpf_ringbuf_submit(record, full ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+// The calling process has a board at *descriptor*: the collector is woken, as the process may be short.
+static __always_inline int emit_board(struct task_state *state, __u32 descriptor)
+{
+	struct life_record *record = bpf_ringbuf_reserve(&lives, sizeof(*record), 0);
+
+	if (!record) {
+		count_loss(LOSS_RING);
+		return 0;
+	}
+	__builtin_memset(record, 0, sizeof(*record));
+	record->at_ns = bpf_ktime_get_ns();
+	record->start_ns = state->start_ns;
+	record->tgid = bpf_get_current_pid_tgid() >> 32;
+	record->exit_code = descriptor;
+	record->what = LIFE_BOARD;
+	bpf_ringbuf_submit(record, BPF_RB_FORCE_WAKEUP);
 	return 0;
 }
 

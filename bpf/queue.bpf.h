@@ -8,6 +8,38 @@
 #include "compat.bpf.h"
 #include "sched.bpf.h"
 
+enum { SAMPLE_NS = 1000000000 / SAMPLE_HZ };
+
+// Settle the slice of the running task up to now, as its span's.
+static __always_inline int sample(struct cpu *cpu, struct task_struct *task)
+{
+	struct task_state *state = state_of(task);
+	struct shared *all = get_shared();
+
+	if (!state || !all)
+		return 0;
+	if (state->epoch != all->epoch) {
+		refresh(task, state, all->epoch);
+		cpu->probed = state->probed;
+	}
+	if (state->probed && !(task->flags & PF_EXITING)) {
+		look_at(task, state, LOOK_AND_SETTLE);
+		if (state->spans.depth)
+			state->spans.sums.sampled_ns += SAMPLE_NS;
+		if (state->span != cpu->span) {
+			struct key key = {
+				.role = state->role, .thread = state->thread, .kind = A_THREAD, .span = state->span,
+			};
+
+			cpu->row = row_of(&key);
+			cpu->span = state->span;
+			state->row = 0;	// the histograms' rows are not known yet
+		}
+	}
+	settle_slice(cpu, bpf_ktime_get_ns());
+	return 0;
+}
+
 SEC("perf_event")
 int on_sample(void *context)
 {
@@ -25,8 +57,8 @@ int on_sample(void *context)
 	if (task->pid && runnable)
 		runnable--;	// the one that runs does not wait
 	// not by the cache: this interrupts programs that may be filling it
-	add_to_histogram(histogram_row(0, H_RUNQ_LENGTH, 0, bpf_get_smp_processor_id()), runnable);
+	add_to_histogram(histogram_row(0, H_RUNQ_LENGTH, 0, bpf_get_smp_processor_id(), 0), runnable);
 	if (cpu->task == (__u64)task)
-		settle_slice(cpu, bpf_ktime_get_ns());
+		sample(cpu, task);
 	return 0;
 }

@@ -8,6 +8,7 @@
 #include "life.bpf.h"
 #include "names.bpf.h"
 #include "series.bpf.h"
+#include "spans.bpf.h"
 #include "waits.bpf.h"
 
 // now - then, 0 and a count if the clocks of two CPUs disagree.
@@ -79,10 +80,63 @@ static __always_inline struct account *settle_slice(struct cpu *cpu, __u64 now)
 	return account;
 }
 
+// A wait for events: what a thread does between two of them keeps an event loop from its other work.
+static __always_inline bool is_poll(__u32 nr)
+{
+	return nr == NR_EPOLL_WAIT || nr == NR_EPOLL_PWAIT || nr == NR_EPOLL_PWAIT2;
+}
+
+static __always_inline int end_busy(struct task_state *state, __u64 now)
+{
+	struct entry *entry;
+
+	if (!state || !state->polled_ns)
+		return 0;
+	entry = find(state->role, state->thread, H_LOOP, 0, 0, 0, 0);
+	if (entry)
+		add_to_histogram(entry->row, since(now, state->polled_ns));
+	state->polled_ns = 0;
+	return 0;
+}
+
+// Find the rows of a thread: they go by its role, name and span.
+static __always_inline bool find_rows(struct task_state *state)
+{
+	struct entry *entry = find(state->role, state->thread, A_THREAD, 0, 0, 0, state->span);
+
+	if (!entry)
+		return false;
+	state->row = entry->row;
+	state->oncpu = entry->histogram[0];
+	state->runq_wait = entry->histogram[1];
+	state->runq_wake = entry->histogram[2];
+	return true;
+}
+
+// Which span is a thread in as it leaves the CPU? The slice is that span's. Global, as settle_absence is.
+__noinline int follow_span(struct cpu *cpu, struct task_state *state, __u64 pointer, __u64 pid_tgid)
+{
+	if (!cpu || !state)
+		return 0;
+	if (pointer)
+		look_at_spans(state, pointer, pid_tgid, LOOK_AND_SETTLE);
+	else
+		state->span = SPAN_NONE;	// its memory may have gone
+	if ((state->span != cpu->span || !state->row) && find_rows(state)) {
+		cpu->span = state->span;
+		cpu->row = state->row;
+		cpu->oncpu = state->oncpu;
+	}
+	return 0;
+}
+
 // The slice of *task* ends: settle its time on CPU, and remember why it leaves.
 static __always_inline void leave(struct cpu *cpu, struct task_struct *task, struct task_state *state, __u64 now,
 				  bool runnable, __u32 waits)
 {
+	if (state->probed)
+		follow_span(cpu, state, task->flags & PF_EXITING ? 0 : task->thread.fsbase, pid_tgid_of(task));
+
 	struct account *account = settle_slice(cpu, now);
 
 	if (account) {
@@ -108,6 +162,10 @@ static __always_inline void leave(struct cpu *cpu, struct task_struct *task, str
 		return;
 	state->asleep = 1;
 	explain_wait(task, state, waits);
+	if (is_poll(state->nr) && !state->poll_ns) {
+		state->poll_ns = now;
+		end_busy(state, now);
+	}
 	if (!state->ready_ns && is_ready(task, state->reason)) {
 		state->ready_ns = now;
 		emit_life(task, state, LIFE_READY, now);
@@ -119,7 +177,7 @@ static __always_inline void settle_wait(struct task_state *state)
 {
 	__u64 end = state->waking_ns ? state->waking_ns : state->runnable_ns;
 	__u64 waited = end > state->off_ns ? end - state->off_ns : 0;
-	struct entry *entry = find(state->role, state->thread, A_BLOCKED, state->reason, state->nr, 0);
+	struct entry *entry = find(state->role, state->thread, A_BLOCKED, state->reason, state->nr, 0, state->span);
 
 	if (!entry)
 		return;
@@ -130,6 +188,8 @@ static __always_inline void settle_wait(struct task_state *state)
 		bump(&account->ns, waited);
 		bump(&account->count, 1);
 	}
+	if (state->probed && state->reason < R_PREEMPTED)
+		state->spans.sums.wait_ns[state->reason] += waited;
 	if (state->cut)
 		return;
 
@@ -148,13 +208,15 @@ static __always_inline void settle_queue(struct account *account, struct task_st
 
 	bump(&account->queued_ns, wait + wake);
 	bump(&account->queued, 1);
+	if (state->probed)
+		state->spans.sums.wait_ns[WAIT_RUNQ] += wait + wake;
 	if (state->cut)
 		return;
 	add_to_histogram(state->runq_wait, wait);
 	if (wake)
 		add_to_histogram(state->runq_wake, wake);
 	if (state->reason == R_PREEMPTED && state->off_ns)
-		add_to_histogram(histogram_row(state->role, H_OFFCPU, R_PREEMPTED, 0), wait);
+		add_to_histogram(histogram_row(state->role, H_OFFCPU, R_PREEMPTED, 0, state->span), wait);
 }
 
 // Settle the time of *state* off the CPU, up to now. Not static: the verifier walks a global
@@ -177,25 +239,34 @@ __noinline int settle_absence(struct task_state *state, __u64 now)
 	return 0;
 }
 
+// Something about processes has changed: a name, or one has a board now.
+static __noinline int refresh(struct task_struct *task, struct task_state *state, __u32 epoch)
+{
+	__u32 tgid = task->tgid;
+
+	refresh_names(task, state, epoch);
+	if (!state->probed) {
+		struct board *board = bpf_map_lookup_elem(&boards, &tgid);
+
+		if (board)
+			begin_spans(state, board, bpf_ktime_get_ns());
+	}
+	return 0;
+}
+
 // Have *cpu* know what it runs.
 static __always_inline void occupy(struct cpu *cpu, struct task_struct *task, struct task_state *state, __u64 since_ns)
 {
 	struct shared *all = get_shared();
 
 	if (all && state->epoch != all->epoch)
-		refresh_names(task, state, all->epoch);
-	if (!state->row) {
-		struct entry *entry = find(state->role, state->thread, A_THREAD, 0, 0, 0);
-
-		if (!entry)
-			return;
-		state->row = entry->row;
-		state->oncpu = entry->histogram[0];
-		state->runq_wait = entry->histogram[1];
-		state->runq_wake = entry->histogram[2];
-	}
+		refresh(task, state, all->epoch);
+	if (!state->row && !find_rows(state))
+		return;
 	cpu->since_ns = since_ns;
 	cpu->role = state->role;
+	cpu->span = state->span;
+	cpu->probed = state->probed;
 	cpu->row = state->row;
 	cpu->oncpu = state->oncpu;
 	cpu->task = (__u64)task;
@@ -230,6 +301,10 @@ static __always_inline void enter(struct cpu *cpu, struct task_struct *task, str
 	state->runnable_ns = 0;
 	state->waking_ns = 0;
 	state->cut = 0;
+	if (state->poll_ns && !config.returns) {	// on_return knows better when the wait is over
+		state->poll_ns = 0;
+		state->polled_ns = now;
+	}
 }
 
 // Some kernels leave switches out: a CPU that comes out of idle may run no tracepoint at all (seen
@@ -275,6 +350,8 @@ static __always_inline bool runs_traced(struct cpu *cpu, struct pt_regs *regs)
 
 			cpu->task = state ? (__u64)task : 0;
 			cpu->role = state ? state->role : 0;
+			cpu->span = state ? state->span : 0;
+			cpu->probed = state && state->probed;
 			cpu->since_ns = NEVER_NS;
 			cpu->call_ns = 0;
 		}

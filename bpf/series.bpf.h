@@ -11,7 +11,7 @@ enum { CACHE_ENTRIES = 256, MAX_SHARDS = 16 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_ACCOUNTS + MAX_HISTOGRAMS);
+	__uint(max_entries, MAX_ACCOUNTS + MAX_HISTOGRAMS + MAX_PARTS);
 	__type(key, struct key);
 	__type(value, __u32);
 } rows SEC(".maps");
@@ -55,6 +55,22 @@ struct {
 	__type(key, __u32);
 	__type(value, struct account);
 } accounts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, MAX_PARTS);
+	__type(key, __u32);
+	__type(value, struct key);
+} part_keys SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, MAX_PARTS);	// x shards
+	__type(key, __u32);
+	__type(value, struct parts);
+} parts_of_spans SEC(".maps");
 
 struct entry {			// what is known of a key: its row, and those of its histograms
 	union {
@@ -153,7 +169,29 @@ static __always_inline void add_to_histogram(__u32 row, __u64 value)
 	add_to_slot(row, value, clamped_slot_of(value));
 }
 
-// Give *key the next free row of its table, or that of its kind.
+// Reserve a row in the table of *kind* and return where its key goes, NULL if all are in use.
+static __always_inline struct key *reserve_row(struct shared *all, __u32 kind, __u32 *row)
+{
+	if (kind < HISTOGRAM_KINDS) {
+		if (all->histograms >= config.histograms)
+			return NULL;
+		*row = __sync_fetch_and_add(&all->histograms, 1);
+		return bpf_map_lookup_elem(&histogram_keys, row);
+	}
+	if (kind == P_SPAN) {
+		if (all->parts >= MAX_PARTS)
+			return NULL;
+		*row = __sync_fetch_and_add(&all->parts, 1);
+		return bpf_map_lookup_elem(&part_keys, row);
+	}
+	if (all->accounts >= MAX_ACCOUNTS)
+		return NULL;
+	*row = __sync_fetch_and_add(&all->accounts, 1);
+	return bpf_map_lookup_elem(&account_keys, row);
+}
+
+// Give *key the next free row of its table. Where there is none it goes without its span, and
+// last to the row of its kind.
 static __noinline __u32 new_row(struct key *key)
 {
 	struct shared *all = get_shared();
@@ -161,37 +199,29 @@ static __noinline __u32 new_row(struct key *key)
 	if (!all || !key)
 		return 0;
 
-	bool is_histogram = key->kind < HISTOGRAM_KINDS;
-	__u32 overflow = is_histogram ? key->kind : 0;
-	__u32 limit = is_histogram ? config.histograms : MAX_ACCOUNTS;
-	__u32 *used = is_histogram ? &all->histograms : &all->accounts;
+	__u32 row = 0;
+	struct key *entry = reserve_row(all, key->kind, &row);
+	__u32 *known;
 
-	if (*used >= limit) {
-		count_loss(LOSS_SERIES);
-		return overflow;
+	if (entry) {
+		if (!bpf_map_update_elem(&rows, key, &row, BPF_NOEXIST)) {
+			*entry = *key;
+			return row;
+		}
+		known = bpf_map_lookup_elem(&rows, key);	// another CPU was faster; the row stays empty
+		if (known)
+			return *known;
 	}
-	__u32 row = __sync_fetch_and_add(used, 1);
-	struct key *entry;
-
-	if (is_histogram)
-		entry = bpf_map_lookup_elem(&histogram_keys, &row);
-	else
-		entry = bpf_map_lookup_elem(&account_keys, &row);
-	if (!entry) {
-		count_loss(LOSS_SERIES);
-		return overflow;
-	}
-	if (!bpf_map_update_elem(&rows, key, &row, BPF_NOEXIST)) {
-		*entry = *key;
-		return row;
-	}
-
-	__u32 *known = bpf_map_lookup_elem(&rows, key);	// another CPU was faster; the row stays empty
-
-	if (known)
-		return *known;
 	count_loss(LOSS_SERIES);
-	return overflow;
+	if (key->span) {
+		struct key without = *key;
+
+		without.span = 0;
+		known = bpf_map_lookup_elem(&rows, &without);
+		if (known)
+			return *known;
+	}
+	return key->kind < HISTOGRAM_KINDS ? key->kind : 0;
 }
 
 static __always_inline __u32 row_of(struct key *key)
@@ -202,9 +232,9 @@ static __always_inline __u32 row_of(struct key *key)
 }
 
 // Global, as settle_absence is.
-__noinline __u32 histogram_row(__u32 role, __u32 kind, __u32 reason, __u32 nr)
+__noinline __u32 histogram_row(__u32 role, __u32 kind, __u32 reason, __u32 nr, __u32 span)
 {
-	struct key key = { .role = role, .kind = kind, .reason = reason, .nr = nr };
+	struct key key = { .role = role, .kind = kind, .reason = reason, .nr = nr, .span = span };
 
 	return row_of(&key);
 }
@@ -216,15 +246,15 @@ static __noinline int fill_entry(struct entry *entry, struct key *key)
 	entry->row = row_of(key);
 	switch (key->kind) {
 	case A_THREAD:
-		entry->histogram[0] = histogram_row(key->role, H_ONCPU, 0, 0);
-		entry->histogram[1] = histogram_row(key->role, H_RUNQ_WAIT, 0, 0);
-		entry->histogram[2] = histogram_row(key->role, H_RUNQ_WAKE, 0, 0);
+		entry->histogram[0] = histogram_row(key->role, H_ONCPU, 0, 0, key->span);
+		entry->histogram[1] = histogram_row(key->role, H_RUNQ_WAIT, 0, 0, key->span);
+		entry->histogram[2] = histogram_row(key->role, H_RUNQ_WAKE, 0, 0, key->span);
 		break;
 	case A_BLOCKED:
-		entry->histogram[0] = histogram_row(key->role, H_OFFCPU, key->reason, 0);
+		entry->histogram[0] = histogram_row(key->role, H_OFFCPU, key->reason, 0, key->span);
 		entry->histogram[1] = 0;
 		if (key->nr != NR_NONE)
-			entry->histogram[1] = histogram_row(key->role, H_BLOCKED, 0, key->nr);
+			entry->histogram[1] = histogram_row(key->role, H_BLOCKED, 0, key->nr, key->span);
 		break;
 	}
 	entry->key = *key;
@@ -233,17 +263,20 @@ static __noinline int fill_entry(struct entry *entry, struct key *key)
 
 // The entry of a key; NULL never happens, but the verifier cannot know. The key is put together
 // in registers: one written to the stack field by field is slow to read back as words.
-static __always_inline struct entry *find(__u32 role, __u32 thread, __u32 kind, __u32 reason, __u32 nr, __u32 err)
+static __always_inline struct entry *find(__u32 role, __u32 thread, __u32 kind, __u32 reason, __u32 nr, __u32 err,
+					  __u32 span)
 {
 	__u64 low = role | (__u64)thread << 32;
-	__u64 high = nr | (__u64)err << 16 | (__u64)kind << 32 | (__u64)reason << 40;
+	__u64 high = nr | (__u64)err << 16 | (__u64)kind << 32 | (__u64)reason << 40 | (__u64)span << 48;
 	__u32 at = (low ^ high * 0x9e3779b97f4a7c15ULL) * 0xff51afd7ed558ccdULL >> 56;
 	struct entry *entry = bpf_map_lookup_elem(&cache, &at);
 
 	if (!entry)
 		return NULL;
 	if (entry->words[0] != low || entry->words[1] != high) {
-		struct key key = { .role = role, .thread = thread, .kind = kind, .reason = reason, .nr = nr, .err = err };
+		struct key key = {
+			.role = role, .thread = thread, .kind = kind, .reason = reason, .nr = nr, .err = err, .span = span,
+		};
 
 		fill_entry(entry, &key);
 	}

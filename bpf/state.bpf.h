@@ -4,10 +4,30 @@
 // A task is traced when it has a task_state: bystanders pay one failed lookup. The state
 // lives in task storage, so it survives exec from any thread and goes with the task.
 #pragma once
+#include "abi/probe.h"
 #include "abi/wire.h"
 #include "kernel.bpf.h"
 
 const volatile struct config config = {};
+
+enum { MAX_OPEN_SPANS = 8 };
+
+struct span_key {		// an open span, as no two are open at one place at one time
+	__u64 node;
+	__u64 start_ns;
+};
+
+struct task_spans {		// of a thread whose process has a board
+	struct board board;
+	__u64 since_ns;		// spans that began earlier are not seen whole
+	__u64 ended[2];		// of struct probe_thread: seen so far
+	struct span_sums sums;	// what the thread went through inside of spans, ever
+	struct span_key open[MAX_OPEN_SPANS];	// innermost first, as of the last look
+	struct span_key seen[MAX_OPEN_SPANS];	// of this look
+	__u32 depth;
+	__u32 records;		// in open_spans, made by this thread
+	__u8 looking;		// a look is under way: another one, by an interrupt, would meet half of it
+};
 
 struct task_state {
 	__u64 start_ns;		// of the process: fork
@@ -39,6 +59,12 @@ struct task_state {
 	__u8 cut;		// the wait began before the attach: no histogram gets it
 	__u8 found;		// the process existed at the attach
 	__u8 resuming;
+	__u8 probed;		// spans are in use
+	__u16 span;		// small id of the innermost one, as of the last look
+	__u16 born_in;		// span in which the process was forked
+	__u64 poll_ns;		// it began to sleep in a wait for events, since it last ran
+	__u64 polled_ns;	// its last wait for events returned
+	struct task_spans spans;
 };
 
 struct {

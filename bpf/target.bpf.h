@@ -39,7 +39,7 @@ static __always_inline bool has_wanted_name(const char *comm)
 	return true;
 }
 
-static __noinline int is_in_cgroup(struct cgroup *cgroup)
+static __always_inline int is_in_cgroup(struct cgroup *cgroup)
 {
 	for (int depth = 0; depth < MAX_CGROUP_DEPTH && cgroup; depth++) {
 		if (BPF_CORE_READ(cgroup, kn, id) == config.cgroup_id)
@@ -49,7 +49,7 @@ static __noinline int is_in_cgroup(struct cgroup *cgroup)
 	return 0;
 }
 
-static __noinline int is_target(struct task_struct *task)
+static __always_inline int is_target(struct task_struct *task)
 {
 	if (task->flags & PF_KTHREAD || task->tgid == config.self_tgid)
 		return 0;
@@ -96,7 +96,7 @@ static __noinline int adopt(struct task_struct *task)
 	state->start_ns = task->group_leader->start_time;
 	state->first_run_ns = 1;
 	state->ready_ns = 1;
-	refresh_names(task, state, all->epoch);
+	refresh(task, state, all->epoch);
 	state->cut = 1;
 	if (task->on_cpu) {
 		state->on_ns = now;
@@ -130,6 +130,28 @@ static __always_inline void adopt_running(struct shared *all, struct task_struct
 		__sync_fetch_and_add(&all->adopted, 1);
 }
 
+// A child has the same memory, so its spans are read as its parent's: before its own board is known too.
+static __always_inline int inherit_spans(struct task_struct *parent, struct task_state *from, struct task_struct *child,
+				    struct task_state *state)
+{
+	__u32 tgid = child->tgid;
+
+	look_at(parent, from, LOOK_ONLY);
+	begin_spans(state, &from->spans.board, bpf_ktime_get_ns());
+	if (child->pid == child->tgid && bpf_map_update_elem(&boards, &tgid, &from->spans.board, BPF_ANY))
+		count_loss(LOSS_SPAN_READ);
+	return 0;
+}
+
+static __always_inline int forget_board(struct task_struct *task, struct task_state *state)
+{
+	__u32 tgid = task->tgid;
+
+	end_spans(state, pid_tgid_of(task));
+	bpf_map_delete_elem(&boards, &tgid);
+	return 0;
+}
+
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 {
@@ -147,7 +169,10 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 	state->role = from->role;
 	state->thread = from->thread;
 	state->epoch = from->epoch;
+	if (from->probed)
+		inherit_spans(parent, from, child, state);
 	if (is_thread) {
+		state->born_in = from->born_in;
 		state->start_ns = from->start_ns;
 		state->first_run_ns = from->first_run_ns;
 		state->exec_ns = from->exec_ns;
@@ -157,6 +182,7 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 	}
 	state->thread = state->role;
 	state->start_ns = bpf_ktime_get_ns();
+	state->born_in = from->probed ? from->span : SPAN_NONE;
 	emit_life(child, state, LIFE_FORK, state->start_ns);
 	return 0;
 }
@@ -170,6 +196,18 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 		if (config.mode == TARGET_COMM && task->tgid != config.self_tgid && has_wanted_name(task->comm))
 			adopt(task);
 		return 0;
+	}
+	if (state->probed) {
+		struct cpu *cpu = this_cpu();
+
+		forget_board(task, state);
+		state->row = 0;
+		if (cpu && cpu->task == (__u64)task) {
+			__u64 now = bpf_ktime_get_ns();
+
+			settle_slice(cpu, now);
+			occupy(cpu, task, state, now);
+		}
 	}
 	if (!state->found) {
 		if (!state->exec_ns)
@@ -216,6 +254,11 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	if (!state)
 		return 0;
 	count_threads(-1);
+
+	bool probed = state->probed;
+
+	if (probed)
+		end_spans(state, pid_tgid_of(task));
 	if (task->signal->live.counter)	// an argument says so too, but only from 6.16 on
 		return 0;
 
@@ -223,6 +266,10 @@ int BPF_PROG(on_exit, struct task_struct *task)
 
 	if (!process)
 		process = state;
+	__u32 tgid = task->tgid;
+
+	if (probed)
+		bpf_map_delete_elem(&boards, &tgid);
 	if (__sync_lock_test_and_set(&process->ended, 1))	// two that go together may both be the last
 		return 0;
 	emit_life(task->group_leader, process, LIFE_EXIT, bpf_ktime_get_ns());
@@ -246,6 +293,7 @@ static __always_inline void report(struct seq_file *seq, struct task_struct *tas
 		.ppid = task->real_parent->tgid,
 		.role = state->role,
 		.thread = state->thread,
+		.span = state->span,
 		.nr = state->nr,
 		.reason = state->reason,
 	};

@@ -6,6 +6,7 @@
 #include "calls.bpf.h"
 #include "queue.bpf.h"
 #include "sched.bpf.h"
+#include "spans.bpf.h"
 #include "target.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -9,7 +9,7 @@
 #include <linux/types.h>
 
 enum {
-	WIRE_VERSION = 1,
+	WIRE_VERSION = 2,
 	STEP_BITS = 7,		// linear steps per power of two: 2^7, HdrHistogram with 2 digits
 	SLOTS = 4608,		// 1 ns .. 2^42 ns in HdrHistogram's order
 	COMM_LEN = 16,
@@ -18,6 +18,11 @@ enum {
 	MAX_NAMES = 4096,
 	MAX_HISTOGRAMS = 768,
 	MAX_ACCOUNTS = 8192,
+	MAX_PARTS = 4096,
+	MAX_SPANS = 512,		// kinds of spans; 0: outside of any, 1: those that find no room
+	SPAN_NONE = 0,
+	SPAN_OTHER = 1,
+	SAMPLE_HZ = 99,
 	NR_NONE = 0xffff,	// not in a system call
 	NR_COMPAT = 0x8000,	// | number: an i386 call, which has its own numbering
 	NR_UNKNOWN = MAX_SYSCALLS - 1,	// any number above: no such call
@@ -33,10 +38,12 @@ enum kind {
 	H_OFFCPU,
 	H_BLOCKED,
 	H_SYSCALL,
+	H_LOOP,
 	HISTOGRAM_KINDS,
 	A_THREAD = HISTOGRAM_KINDS,	// a role and thread name: time on CPU and in the run queue
 	A_BLOCKED,			// the same, waiting for a reason in a system call
 	A_ERROR,			// a role, a system call, an errno: failures
+	P_SPAN,				// a role, a span, a latency bucket (nr), suspended or not (err): its parts
 };
 
 enum reason {
@@ -63,17 +70,19 @@ enum loss_reason {
 	LOSS_SERIES,		// no room for a new series: recorded without its labels
 	LOSS_NAMES,		// no room for a new name: recorded as <other>
 	LOSS_SWITCH,		// the kernel did not report a switch: times are put together from what it did
+	LOSS_SPAN,		// a span that was not seen whole: its parts are not known
+	LOSS_SPAN_READ,		// the current span could not be read: recorded as outside of any
 	LOSS_REASONS,
 };
 
 struct key {
 	__u32 role;		// name id of the process
-	__u32 thread;		// name id of the thread; 0 in histogram keys
-	__u16 nr;		// system call or CPU number
+	__u32 thread;		// name id of the thread; 0 in keys of most histograms
+	__u16 nr;		// system call, CPU number or latency bucket
 	__u16 err;
 	__u8 kind;
 	__u8 reason;
-	__u16 unused;
+	__u16 span;		// small id of the span's kind
 } __attribute__((aligned(8)));	// compared as two words
 _Static_assert(sizeof(struct key) == 16, "wire format changed: raise WIRE_VERSION");
 
@@ -102,6 +111,51 @@ struct account {
 };
 _Static_assert(sizeof(struct account) == 64, "wire format changed: raise WIRE_VERSION");
 
+enum { WAITS = R_PREEMPTED + 1, WAIT_RUNQ = R_PREEMPTED };	// waits of a span: by reason, then for a CPU
+
+struct span_sums {		// what spans went through
+	__u64 wait_ns[WAITS];
+	__u64 sampled_ns;	// samples on CPU
+	__u64 errors;		// system calls that failed
+};
+
+struct parts {			// sums over spans of one latency bucket that have ended
+	struct span_sums sums;
+	__u64 unseen_ns;	// latency of those that were not seen whole
+	__u64 latency_ns;	// of the others
+	__u64 count;
+	__u64 unused;
+};
+_Static_assert(sizeof(struct parts) == 128, "wire format changed: raise WIRE_VERSION");
+
+struct slow {			// which spans are worth a record of their own; the collector resets it each tick
+	__u64 floor_ns;
+	__u64 records;
+};
+_Static_assert(sizeof(struct slow) == 16, "wire format changed: raise WIRE_VERSION");
+
+struct span_record {		// one of the slowest spans
+	__u64 start_ns;
+	__u64 duration_ns;
+	struct span_sums sums;
+	__u32 tgid;
+	__u32 pid;
+	__u32 role;
+	__u16 span;
+	__u8 awaited;
+	__u8 flags;		// SPAN_FAILED | SPAN_SEEN
+};
+_Static_assert(sizeof(struct span_record) == 128, "wire format changed: raise WIRE_VERSION");
+
+enum { SPAN_FAILED = 1, SPAN_SEEN = 2 };
+
+struct board {			// how to read the current span of the threads of a process; from the collector
+	__s64 offset;		// PROBE_STATIC, PROBE_DYNAMIC: of the thread record; PROBE_TABLE: address of the table
+	__u32 module;		// PROBE_DYNAMIC
+	__u32 mode;		// enum probe_mode
+};
+_Static_assert(sizeof(struct board) == 16, "wire format changed: raise WIRE_VERSION");
+
 struct cpu {			// what one CPU does, and counts that it alone writes
 	__u64 task;		// the traced task that runs here, 0: none
 	__u64 waking;		// the task that this CPU is waking
@@ -118,8 +172,11 @@ struct cpu {			// what one CPU does, and counts that it alone writes
 	__u32 oncpu;		// its histogram
 	__u16 call_nr;
 	__u8 resuming;		// its call was interrupted and may go on
-	__u8 unused;
-	__u64 spare[5];
+	__u8 probed;		// it has a board: its spans can be read
+	__u16 span;
+	__u16 unused;
+	__u32 unused2;
+	__u64 spare[2];
 };
 _Static_assert(sizeof(struct cpu) == 192, "wire format changed: raise WIRE_VERSION");
 
@@ -131,14 +188,16 @@ struct shared {			// one, written by all
 	__u32 iterate;		// what the next run of the iterator does
 	__s32 threads;		// traced now
 	__u32 adopted;		// tasks that were on a CPU when the trace began
+	__u32 parts;
+	__u32 spans;		// kinds in use
 	__u32 unused;
-	__u64 spare[4];
+	__u64 spare[3];
 };
 _Static_assert(sizeof(struct shared) == 64, "wire format changed: raise WIRE_VERSION");
 
 enum { ITERATE_MARK, ITERATE_REPORT };
 
-enum life { LIFE_FORK = 1, LIFE_READY, LIFE_EXIT };
+enum life { LIFE_FORK = 1, LIFE_READY, LIFE_EXIT, LIFE_BOARD };
 enum { LIFE_OOM = 1 };
 
 struct life_record {
@@ -149,14 +208,16 @@ struct life_record {
 	__u64 ready_ns;
 	__u32 tgid;
 	__u32 ppid;
-	__u32 exit_code;	// as wait(2) tells it
+	__u32 exit_code;	// as wait(2) tells it; LIFE_BOARD: descriptor of the board
+	__u32 span;		// in which it was forked
+	__u32 unused2;
 	__u8 what;
 	__u8 flags;
 	__u8 found;		// existed at the attach
 	__u8 unused;
 	char comm[COMM_LEN];
 };
-_Static_assert(sizeof(struct life_record) == 72, "wire format changed: raise WIRE_VERSION");
+_Static_assert(sizeof(struct life_record) == 80, "wire format changed: raise WIRE_VERSION");
 
 enum { TASK_IS_RUNNING, TASK_IS_RUNNABLE, TASK_IS_BLOCKED };
 
@@ -169,12 +230,14 @@ struct task_record {		// one traced task, from the iterator
 	__u32 ppid;
 	__u32 role;
 	__u32 thread;
+	__u32 span;
 	__u16 nr;
 	__u8 state;
 	__u8 reason;
 	char comm[COMM_LEN];	// of the process
+	__u32 unused;
 };
-_Static_assert(sizeof(struct task_record) == 64, "wire format changed: raise WIRE_VERSION");
+_Static_assert(sizeof(struct task_record) == 72, "wire format changed: raise WIRE_VERSION");
 
 enum target_mode { TARGET_PIDS, TARGET_COMM, TARGET_CGROUP, TARGET_ALL };
 
@@ -187,7 +250,9 @@ struct config {			// constants of one session
 	__u8 children;
 	__u8 latency;
 	__u8 atomic;		// a shard is written by several CPUs
+	__u8 returns;		// sys_exit is attached
+	__u8 unused[7];
 	char comm[COMM_LEN];
 	__u8 reason_of[MAX_SYSCALLS];
 };
-_Static_assert(sizeof(struct config) == 552, "wire format changed: raise WIRE_VERSION");
+_Static_assert(sizeof(struct config) == 560, "wire format changed: raise WIRE_VERSION");

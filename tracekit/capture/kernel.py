@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 LIMIT_BYTES = 64 << 20
 """Kernel memory for histograms, whatever the number of CPUs."""
-SAMPLE_HZ = 99
 
 _FOLLOWS = ("on_fork", "on_exec", "on_exit", "on_rename")
 _SCHED = ("on_waking", "on_wakeup", "on_wakeup_new", "on_switch")
@@ -39,7 +38,7 @@ class Key(NamedTuple):
     err: int
     kind: int
     reason: int
-    unused: int = 0
+    span: int = 0
 
 
 class Slots(NamedTuple):
@@ -63,6 +62,34 @@ class Account(NamedTuple):
     migrations: int
 
 
+class Parts(NamedTuple):
+    """struct parts, or what was added to one: where the time of spans went that have ended."""
+
+    waits: tuple[int, ...]
+    """ns by reason (wire.REASONS), the wait for a CPU in the place of `preempted`."""
+    sampled_ns: int
+    errors: int
+    unseen_ns: int
+    latency_ns: int
+    count: int
+
+
+class SlowSpan(NamedTuple):
+    """struct span_record: one of the slowest spans."""
+
+    start_ns: int
+    duration_ns: int
+    waits: tuple[int, ...]
+    sampled_ns: int
+    errors: int
+    tgid: int
+    pid: int
+    role: int
+    span: int
+    awaited: bool
+    flags: int
+
+
 class Task(NamedTuple):
     """struct task_record: a traced task and what it does."""
 
@@ -75,6 +102,7 @@ class Task(NamedTuple):
     ppid: int
     role: int
     thread: int
+    span: int
     nr: int
     state: int
     reason: int
@@ -134,23 +162,29 @@ class Kernel:
         histograms, accounts = self._histograms * self._shards, wire.MAX_ACCOUNTS * self._shards
         calls = wire.MAX_SYSCALLS * self._cpus
         sizes = {"heads": histograms, "slots": histograms, "histogram_keys": self._histograms}
-        return sizes | {"accounts": accounts, "calls": calls}
+        return sizes | {"accounts": accounts, "calls": calls, "parts_of_spans": wire.MAX_PARTS * self._shards}
 
     def _open_maps(self) -> None:
         maps = self._loaded.maps
         self._shared = map_array(maps["shared"], wire.SHARED.size, write=True)
         first = (wire.HISTOGRAM_KINDS, 1, 1)  # rows and names below are those of what finds no room
-        wire.SHARED.pack_into(self._shared, 0, *first, 1, wire.ITERATE_MARK, 0, 0)
+        wire.SHARED.pack_into(self._shared, 0, *first, 1, wire.ITERATE_MARK, 0, 0, 1, wire.SPAN_OTHER + 1)
         self._cpu_table = Table(maps["cpus"], wire.CPU, self._cpus)
         self._heads = Table(maps["heads"], wire.HEAD, self._histograms * self._shards)
         self._histogram_keys = Table(maps["histogram_keys"], wire.KEY, self._histograms)
         self._account_keys = Table(maps["account_keys"], wire.KEY, wire.MAX_ACCOUNTS)
         self._accounts = Table(maps["accounts"], wire.ACCOUNT, wire.MAX_ACCOUNTS * self._shards)
+        self._part_keys = Table(maps["part_keys"], wire.KEY, wire.MAX_PARTS)
+        self._parts = Table(maps["parts_of_spans"], wire.PARTS, wire.MAX_PARTS * self._shards)
+        self._span_kinds = map_array(maps["span_kinds"], 8 * wire.MAX_SPANS)
+        self._slow = map_array(maps["slow"], wire.SLOW.size * wire.MAX_SPANS, write=True)
+        self._slow_ring = Ring(maps["slow_spans"], wire.SLOW_RING_BYTES)
         self._names = map_array(maps["names"], wire.COMM_LEN * wire.MAX_NAMES)
         self._calls = map_array(maps["calls"], 8 * wire.MAX_SYSCALLS * self._cpus)
         self.ring = Ring(maps["lives"], wire.RING_BYTES)
         self._rows: dict[int, _Row] = {}
         self._seen_accounts: dict[int, tuple[bytes, Account]] = {}
+        self._seen_parts: dict[int, tuple[bytes, Parts]] = {}
         self._seen_calls = 0
         self._misses = 0
         self._name_cache: dict[int, str] = {0: "<other>"}
@@ -176,7 +210,7 @@ class Kernel:
         """Attach the run-queue length sampler to each CPU; without it the rest is still worth having."""
         try:
             for cpu in _online_cpus():
-                event = syscall.perf_cpu_clock(cpu, SAMPLE_HZ)
+                event = syscall.perf_cpu_clock(cpu, wire.SAMPLE_HZ)
                 self._links.append(event)
                 program = self._loaded.programs["on_sample"]
                 self._links.append(syscall.link_create(program, event, syscall.PERF_EVENT))
@@ -275,6 +309,48 @@ class Kernel:
         for number, (_, whole) in self._seen_accounts.items():
             yield self._account_key(number), whole
 
+    def parts(self) -> Iterator[tuple[Key, Parts]]:
+        """Yield what was added to the parts of spans since the last call; `nr` is the latency bucket, `err` async."""
+        used = min(self._shared_field(7), wire.MAX_PARTS)
+        nothing = _parts_of((0,) * (wire.WAITS + 6))
+        for number in range(used):
+            raw = self._parts.raw(number * self._shards, (number + 1) * self._shards)
+            before, parts = self._seen_parts.get(number, (b"", nothing))
+            if raw == before:
+                continue
+            whole = _parts_of(tuple(map(sum, zip(*wire.PARTS.iter_unpack(raw), strict=True))))
+            self._seen_parts[number] = raw, whole
+            if whole.count > parts.count:
+                waits = tuple(now - then for now, then in zip(whole.waits, parts.waits, strict=True))
+                rest = (now - then for now, then in zip(whole[1:], parts[1:], strict=True))
+                yield Key(*self._part_keys.row(number)), Parts(waits, *rest)
+
+    def slow_spans(self) -> Iterator[SlowSpan]:
+        """Yield the records of slow spans that have come."""
+        for raw in self._slow_ring.drain():
+            start_ns, duration_ns, *rest = wire.SPAN.unpack(raw)
+            yield SlowSpan(start_ns, duration_ns, tuple(rest[: wire.WAITS]), *rest[wire.WAITS :])
+
+    def want_slow(self, span: int, floor_ns: int) -> None:
+        """Ask for records of spans above *floor_ns*; the kernel itself raises that when they are many."""
+        wire.SLOW.pack_into(self._slow, span * wire.SLOW.size, floor_ns, 0)
+
+    def read_spans(self, tgid: int, mode: int, offset: int, module: int) -> None:
+        """Have the current spans of a process read from now on: where its thread records are (abi/probe.h)."""
+        board = wire.BOARD.pack(offset, module, mode)
+        syscall.map_update(self._loaded.maps["boards"], tgid.to_bytes(4, "little"), board)
+        epoch = (self._shared_field(3) + 1) & 0xFFFFFFFF
+        self._shared[12:16] = epoch.to_bytes(4, "little")  # every thread looks when it next runs
+
+    def span_kind(self, number: int) -> int:
+        """Return the id of the kind with small id *number*."""
+        return int.from_bytes(self._span_kinds[8 * number : 8 * number + 8], "little")
+
+    @property
+    def spans(self) -> int:
+        """Number of small ids of kinds in use, those of no span and of no room included."""
+        return min(int(self._shared_field(8)), wire.MAX_SPANS)
+
     def calls(self) -> Iterator[tuple[int, int]]:
         """Yield (system call number, calls that ended since the last call of this)."""
         size = 8 * wire.MAX_SYSCALLS
@@ -355,6 +431,10 @@ class _Row:
         return Slots(slots, counts, *self._head[1:])
 
 
+def _parts_of(fields: tuple[int, ...]) -> Parts:
+    return Parts(fields[: wire.WAITS], *fields[wire.WAITS : -1])
+
+
 def _merge_heads(heads: list[tuple[int, ...]]) -> tuple[int, int, int, int]:
     used = [head for head in heads if head[0]]
     count, total = sum(head[0] for head in used), sum(head[1] for head in used)
@@ -394,7 +474,7 @@ def _constants(options: Options, cgroup_id: int, sizes: tuple[int, int], *, atom
     elif options.comm:
         mode = wire.TARGET_COMM
     comm = options.comm.encode("utf-8", "surrogateescape")[: wire.COMM_LEN - 1]
-    flags = (mode, options.children, options.latency, atomic)
+    flags = (mode, options.children, options.latency, atomic, options.errors or options.latency)
     return wire.CONFIG.pack(cgroup_id, os.getpid(), *sizes, *flags, comm, syscalls.reasons())
 
 

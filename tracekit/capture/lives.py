@@ -84,7 +84,9 @@ class Lives:
 
     def record(self, raw: bytes) -> None:
         """Take one struct life_record."""
-        at, start, first_run, exec_ns, ready, tgid, ppid, status, what, flags, found, _, comm = wire.LIFE.unpack(raw)
+        at, start, first_run, exec_ns, ready, tgid, ppid, status, span, what, flags, found, _, comm = wire.LIFE.unpack(
+            raw
+        )
         identity = tgid, start
         life = self._living.get(identity)
         if life is None:

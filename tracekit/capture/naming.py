@@ -20,6 +20,7 @@ _METRICS = {
     wire.H_OFFCPU: "offcpu",
     wire.H_BLOCKED: "blocked",
     wire.H_SYSCALL: "syscall.latency",
+    wire.H_LOOP: "loop.busy",
 }
 _BY_CALL = (wire.H_BLOCKED, wire.H_SYSCALL)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 STEP_BITS = 7
 GROUP = 1 << STEP_BITS
 """Slots of one power of two; `head.groups` says which groups were touched."""
@@ -19,42 +19,58 @@ MAX_CPUS = 512
 MAX_NAMES = 4096
 MAX_HISTOGRAMS = 768
 MAX_ACCOUNTS = 8192
+MAX_PARTS = 4096
+MAX_SPANS = 512
+SPAN_NONE, SPAN_OTHER = 0, 1
+SAMPLE_HZ = 99
 NR_NONE = 0xFFFF
 NR_COMPAT = 0x8000
 NR_UNKNOWN = MAX_SYSCALLS - 1
 
-H_RUNQ_WAIT, H_RUNQ_WAKE, H_RUNQ_LENGTH, H_ONCPU, H_OFFCPU, H_BLOCKED, H_SYSCALL = range(7)
-HISTOGRAM_KINDS = 7
-A_THREAD, A_BLOCKED, A_ERROR = range(7, 10)
+H_RUNQ_WAIT, H_RUNQ_WAKE, H_RUNQ_LENGTH, H_ONCPU, H_OFFCPU, H_BLOCKED, H_SYSCALL, H_LOOP = range(8)
+HISTOGRAM_KINDS = 8
+A_THREAD, A_BLOCKED, A_ERROR, P_SPAN = range(8, 12)
 
 REASONS = ("other", "disk", "network", "lock", "poll", "pipe", "child", "fault", "stopped", "preempted")
 """Words of enum reason, by value."""
 R_OTHER, R_DISK, R_NETWORK, R_LOCK, R_POLL, R_PIPE, R_CHILD, R_FAULT, R_STOPPED, R_PREEMPTED, R_FILE = range(11)
 
-LOSSES = ("task_state", "wake", "clock", "clamped", "ring", "series", "names", "switch")
+LOSSES = ("task_state", "wake", "clock", "clamped", "ring", "series", "names", "switch", "span", "span_read")
 """Words of enum loss_reason, by value."""
 
 TASK_STATES = ("running", "runnable", "blocked")
 ITERATE_MARK, ITERATE_REPORT = 0, 1
-LIFE_FORK, LIFE_READY, LIFE_EXIT = 1, 2, 3
+LIFE_FORK, LIFE_READY, LIFE_EXIT, LIFE_BOARD = 1, 2, 3, 4
 LIFE_OOM = 1
 TARGET_PIDS, TARGET_COMM, TARGET_CGROUP, TARGET_ALL = range(4)
 
 KEY = struct.Struct("=IIHHBBH")
-"""role, thread, nr, err, kind, reason, unused."""
+"""role, thread, nr, err, kind, reason, span."""
 HEAD = struct.Struct("=5Q24x")
 """count, total, low, high, groups."""
 SLOTS_BYTES = 8 * SLOTS
 ACCOUNT = struct.Struct("=6Q16x")
 """ns, count, queued_ns, queued, involuntary, migrations."""
-CPU = struct.Struct(f"=9Q{len(LOSSES)}Q3IHBB40x")
-"""task, waking, running, regs, since_ns, call_ns, switches, restarts, samples, loss[8], then what it runs."""
-SHARED = struct.Struct("=5IiI36x")
-"""histograms, accounts, names, epoch, iterate, threads, adopted."""
+CPU = struct.Struct(f"=9Q{len(LOSSES)}Q3IHBBH22x")
+"""task, waking, running, regs, since_ns, call_ns, switches, restarts, samples, loss[10], then what it runs."""
+SHARED = struct.Struct("=5Ii3I28x")
+"""histograms, accounts, names, epoch, iterate, threads, adopted, parts, spans."""
 RING_BYTES = 1 << 22
-LIFE = struct.Struct("=5Q3I4B16s")
-"""at, start, first_run, exec, ready (ns), tgid, ppid, exit_code, what, flags, found, unused, comm."""
-TASK = struct.Struct("=3Q5IHBB16s")
-"""since, start, waited (ns), pid, tgid, ppid, role, thread, nr, state, reason, comm."""
-CONFIG = struct.Struct("=QIIIBBBB16s512s")
-"""cgroup_id, self_tgid, shards, histograms, mode, children, latency, atomic, comm, reason_of."""
+LIFE = struct.Struct("=5Q4I4x4B16s")
+"""at, start, first_run, exec, ready (ns), tgid, ppid, exit_code, span, what, flags, found, unused, comm."""
+TASK = struct.Struct("=3Q6IHBB16s4x")
+"""since, start, waited (ns), pid, tgid, ppid, role, thread, span, nr, state, reason, comm."""
+CONFIG = struct.Struct("=QIIIBBBBB7x16s512s")
+"""cgroup_id, self_tgid, shards, histograms, mode, children, latency, atomic, returns, comm, reason_of."""
+WAITS = len(REASONS)
+"""Waits of a span: those of REASONS, with the wait for a CPU in the place of `preempted`."""
+PARTS = struct.Struct(f"={WAITS + 6}Q")
+"""wait_ns[10], sampled_ns, errors, unseen_ns, latency_ns, count, unused."""
+SLOW = struct.Struct("=2Q")
+"""floor_ns, records."""
+SPAN = struct.Struct(f"=2Q{WAITS + 2}Q3IHBB")
+"""start, duration (ns), wait_ns[10], sampled_ns, errors, tgid, pid, role, span, awaited, flags."""
+SPAN_FAILED, SPAN_SEEN = 1, 2
+SLOW_RING_BYTES = 1 << 19
+BOARD = struct.Struct("=qII")
+"""offset, module, mode."""

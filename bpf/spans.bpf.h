@@ -1,0 +1,528 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+// Asks:   in which span is a thread, and what does each span wait for?
+// Hooks:  none of its own: a thread is looked at where it leaves the CPU, is sampled, or a call fails
+// Gives:  the label `span`; the parts that latencies are made of; records of the slowest spans
+// Cost:   three reads of user memory a look; nothing for processes without a board
+// Needs:  fsbase (x86_64)
+//
+// A thread counts what it goes through inside of spans (task_spans.sums). An open span keeps the
+// state of these sums at the time it was first seen, and when it ends the difference is its own:
+// so a switch costs the same in any depth of spans. When a span ends, the probe says how long it
+// was (struct probe_end); sums stand still while a thread runs, so it matters not how long ago
+// that was. A span whose Context is left (an async task that awaits) is suspended: it keeps what
+// it had until it is seen again.
+#pragma once
+#include "series.bpf.h"
+
+enum { MAX_BOARDS = 4096, MAX_SUSPENDED = 8192, MAX_PROBES = 16, MAX_ENDS_A_LOOK = 32 };
+enum { SUMS = sizeof(struct span_sums) / sizeof(__u64), SLOW_RING_BYTES = 1 << 19, MANY_SLOW = 128 };
+enum look { LOOK_ONLY, LOOK_AND_SETTLE };
+
+static const __u64 NO_COUNT = -1ULL;	// spans that ended before the first look are nobody's
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_BOARDS);
+	__type(key, __u32);		// tgid
+	__type(value, struct board);
+} boards SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_SPANS);
+	__type(key, __u64);		// id of the kind
+	__type(value, __u32);
+} span_ids SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, MAX_SPANS);
+	__type(key, __u32);
+	__type(value, __u64);
+} span_kinds SEC(".maps");
+
+struct open_key {
+	struct span_key span;
+	__u64 tgid;
+};
+
+struct open_span {
+	struct span_sums had;		// before it was suspended
+	struct span_sums base;		// of its thread, when it was first seen or resumed
+	__u64 pid;			// that thread; 0: suspended
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_SUSPENDED);
+	__type(key, struct open_key);
+	__type(value, struct open_span);
+} open_spans SEC(".maps");
+
+struct {				// an open span that has gone through nothing: never written
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct open_span);
+} fresh_span SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, MAX_SPANS);
+	__type(key, __u32);
+	__type(value, struct slow);
+} slow SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, SLOW_RING_BYTES);
+} slow_spans SEC(".maps");
+
+static __noinline __u32 new_span(__u64 kind)
+{
+	struct shared *all = get_shared();
+
+	if (!all || all->spans >= MAX_SPANS) {
+		count_loss(LOSS_NAMES);
+		return SPAN_OTHER;
+	}
+	__u32 id = __sync_fetch_and_add(&all->spans, 1);
+	__u64 *entry = bpf_map_lookup_elem(&span_kinds, &id);
+
+	if (!entry) {
+		count_loss(LOSS_NAMES);
+		return SPAN_OTHER;
+	}
+	*entry = kind;
+	if (!bpf_map_update_elem(&span_ids, &kind, &id, BPF_NOEXIST))
+		return id;
+
+	__u32 *known = bpf_map_lookup_elem(&span_ids, &kind);	// another CPU was faster
+
+	return known ? *known : SPAN_OTHER;
+}
+
+static __always_inline __u32 span_id(__u64 kind)
+{
+	__u32 *known = bpf_map_lookup_elem(&span_ids, &kind);
+
+	return known ? *known : new_span(kind);
+}
+
+static __always_inline long read_user(void *to, __u32 size, __u64 from)
+{
+	return bpf_probe_read_user(to, size, (void *)from);
+}
+
+// Find the thread record of the thread with *pointer*. Returns 0; 1 if it has none yet; < 0 if that cannot be read.
+static __always_inline long locate(struct board *board, __u64 pointer, __u64 *at)
+{
+	__u64 vector, length, block;
+
+	*at = pointer + board->offset;
+	if (board->mode == PROBE_STATIC)
+		return 0;
+	if (read_user(&vector, sizeof(vector), pointer + 8) || read_user(&length, sizeof(length), vector - 16))
+		return -1;
+	if (board->module > length)	// a thread older than the library has a short vector
+		return 1;
+	if (read_user(&block, sizeof(block), vector + 16 * (__u64)board->module))
+		return -1;
+	*at = block + board->offset;
+	return !block || block == -1ULL;	// it has not used the library yet
+}
+
+static __always_inline __u64 hash_of(__u64 value)
+{
+	return value * 0x9E3779B97F4A7C15ULL >> 40;
+}
+
+// Return the innermost open span of the Context that runs, 0 if there is none.
+static __always_inline __u64 innermost(struct probe_thread *thread)
+{
+	__u64 context, mask, slot[2];
+
+	if (!thread || !thread->context_at)
+		return 0;
+	if (read_user(&context, sizeof(context), thread->context_at)) {
+		count_loss(LOSS_SPAN_READ);
+		return 0;
+	}
+	if (context == thread->context)
+		return thread->top;
+	if (!thread->contexts || read_user(&mask, sizeof(mask), thread->contexts))
+		return 0;
+	__u64 hash = hash_of(context >> 4);
+
+	for (int i = 0; i < MAX_PROBES; i++) {
+		__u64 at = thread->contexts + sizeof(struct probe_contexts) + ((hash + i) & mask) * sizeof(slot);
+
+		if (read_user(slot, sizeof(slot), at) || !slot[0])
+			break;
+		if (slot[0] == context)
+			return slot[1];
+	}
+	return 0;
+}
+
+// The span of a probe without thread records.
+static __always_inline __u32 span_in_table(struct board *board, __u64 pointer)
+{
+	__u64 hash = hash_of(pointer), slot[2];
+
+	for (int i = 0; i < MAX_PROBES; i++) {
+		__u64 at = board->offset + ((hash + i) & (PROBE_THREADS - 1)) * sizeof(slot);
+
+		if (read_user(slot, sizeof(slot), at)) {
+			count_loss(LOSS_SPAN_READ);
+			break;
+		}
+		if (slot[0] == pointer)
+			return slot[1] ? span_id(slot[1]) : SPAN_NONE;
+		if (!slot[0])
+			break;
+	}
+	return SPAN_NONE;
+}
+
+// had += now - base
+static __always_inline void gather(struct open_span *open, struct span_sums *now)
+{
+	__u64 *had = (__u64 *)&open->had, *base = (__u64 *)&open->base, *sums = (__u64 *)now;
+
+	for (int i = 0; i < SUMS; i++)
+		had[i] += sums[i] - base[i];
+}
+
+static __always_inline void suspend(struct task_spans *spans, struct open_span *open, __u64 pid_tgid)
+{
+	if (!open || open->pid != (__u32)pid_tgid)
+		return;
+	gather(open, &spans->sums);
+	open->pid = 0;
+}
+
+static __always_inline void resume(struct task_spans *spans, struct open_span *open, __u64 pid_tgid)
+{
+	if (!open || open->pid)	// or it is open on another thread
+		return;
+	open->base = spans->sums;
+	open->pid = (__u32)pid_tgid;
+}
+
+static __always_inline struct open_span *new_open_span(struct task_spans *spans, struct open_key *key)
+{
+	__u32 only = 0;
+	struct open_span *fresh = bpf_map_lookup_elem(&fresh_span, &only);
+
+	if (!fresh || bpf_map_update_elem(&open_spans, key, fresh, BPF_NOEXIST)) {
+		count_loss(LOSS_SPAN);
+		return NULL;
+	}
+	spans->records++;
+	return bpf_map_lookup_elem(&open_spans, key);
+}
+
+// Is the i-th of *some* also in *others*, of which there are *length*? Spans begin and end inside of others.
+static __always_inline bool stays(struct span_key *some, struct span_key *others, __u32 i, __u32 shift, __u32 length)
+{
+	struct span_key *one = &some[i & (MAX_OPEN_SPANS - 1)];
+	struct span_key *other = &others[(i + shift) & (MAX_OPEN_SPANS - 1)];
+
+	return i + shift < length && one->node == other->node && one->start_ns == other->start_ns;
+}
+
+// Suspend the i-th open span if it is not among the *depth* that were seen now. Global, as settle_absence is.
+__noinline int leave_span(struct task_spans *spans, __u32 i, __u32 depth, __u64 pid_tgid)
+{
+	if (!spans || stays(spans->open, spans->seen, i, depth - spans->depth, depth))
+		return 0;
+
+	struct open_key key = { .span = spans->open[i & (MAX_OPEN_SPANS - 1)], .tgid = pid_tgid >> 32 };
+
+	suspend(spans, bpf_map_lookup_elem(&open_spans, &key), pid_tgid);
+	return 0;
+}
+
+// Begin or resume the i-th span that was seen now if it was not open before.
+__noinline int enter_span(struct task_spans *spans, __u32 i, __u32 depth, __u64 pid_tgid)
+{
+	if (!spans || stays(spans->seen, spans->open, i, spans->depth - depth, spans->depth))
+		return 0;
+
+	struct open_key key = { .span = spans->seen[i & (MAX_OPEN_SPANS - 1)], .tgid = pid_tgid >> 32 };
+	struct open_span *open;
+
+	if (key.span.start_ns < spans->since_ns)
+		return 0;
+	open = bpf_map_lookup_elem(&open_spans, &key);
+	resume(spans, open ? open : new_open_span(spans, &key), pid_tgid);
+	return 0;
+}
+
+// Make spans->seen the open ones.
+static __always_inline void change_open(struct task_spans *spans, __u32 depth, __u64 pid_tgid)
+{
+	for (__u32 i = 0; i < MAX_OPEN_SPANS && i < spans->depth; i++)
+		leave_span(spans, i, depth, pid_tgid);
+	for (__u32 i = 0; i < MAX_OPEN_SPANS && i < depth; i++)
+		enter_span(spans, i, depth, pid_tgid);
+	__builtin_memcpy(spans->open, spans->seen, sizeof(spans->open));
+	spans->depth = depth;
+}
+
+// Waits cannot be longer than the latency: what was waited between the probe's clock and its publishing is taken off.
+static __always_inline void fit(struct span_sums *sums, __u64 latency)
+{
+	__u64 excess = 0;
+
+	for (int i = 0; i < WAITS; i++)
+		excess += sums->wait_ns[i];
+	if (excess <= latency)
+		return;
+	excess -= latency;
+	for (int i = WAITS - 1; i >= 0; i--) {
+		__u64 off = sums->wait_ns[i] < excess ? sums->wait_ns[i] : excess;
+
+		sums->wait_ns[i] -= off;
+		excess -= off;
+	}
+}
+
+static __always_inline void add_parts(struct task_state *state, __u32 span, __u64 latency, bool awaited,
+				      struct open_span *open, bool unseen)
+{
+	__u32 bucket = slot_of(latency) >> PROBE_BUCKET_SHIFT;
+	struct key key = { .role = state->role, .kind = P_SPAN, .nr = bucket, .err = awaited, .span = span };
+	__u32 at = shard_of(row_of(&key));	// not by the cache: a sample interrupts programs that may be filling it
+	struct parts *parts = bpf_map_lookup_elem(&parts_of_spans, &at);
+
+	if (!parts)
+		return;
+	bump(&parts->count, 1);
+	if (unseen || !open) {
+		bump(&parts->unseen_ns, latency);
+		return;
+	}
+	bump(&parts->latency_ns, latency);
+
+	__u64 *to = (__u64 *)&parts->sums, *from = (__u64 *)&open->had;
+
+	for (int i = 0; i < SUMS; i++)
+		bump(to + i, from[i]);
+}
+
+static __always_inline void record_if_slow(struct task_state *state, __u32 span, struct probe_end *end, __u64 latency,
+					   __u64 pid_tgid, struct open_span *open, bool unseen)
+{
+	struct slow *limit = bpf_map_lookup_elem(&slow, &span);
+
+	if (!limit || latency <= limit->floor_ns)
+		return;
+	if (__sync_fetch_and_add(&limit->records, 1) >= MANY_SLOW)
+		limit->floor_ns = latency;
+
+	struct span_record *record = bpf_ringbuf_reserve(&slow_spans, sizeof(*record), 0);
+
+	if (!record)
+		return;
+	record->start_ns = end->start_ns;
+	record->duration_ns = latency;
+	if (open)
+		record->sums = open->had;
+	else
+		__builtin_memset(&record->sums, 0, sizeof(record->sums));
+	record->tgid = pid_tgid >> 32;
+	record->pid = pid_tgid;
+	record->role = state->role;
+	record->span = span;
+	record->awaited = end->duration_ns >> 63;
+	record->flags = (end->duration_ns & PROBE_FAILED ? SPAN_FAILED : 0) | (unseen ? 0 : SPAN_SEEN);
+	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
+}
+
+// A span has ended. Global, as settle_absence is.
+__noinline int settle_span(struct task_state *state, struct probe_end *end, __u64 pid_tgid)
+{
+	if (!state || !end)
+		return 0;
+
+	struct task_spans *spans = &state->spans;
+	struct open_key key = { .span = { .node = end->node, .start_ns = end->start_ns }, .tgid = pid_tgid >> 32 };
+	struct open_span *open = bpf_map_lookup_elem(&open_spans, &key);
+	__u64 latency = end->duration_ns & ~(PROBE_AWAITED | PROBE_FAILED);
+	bool awaited = end->duration_ns & PROBE_AWAITED, unseen = end->start_ns < spans->since_ns;
+	__u32 span = span_id(end->kind);
+
+	if (slot_of(latency) >= SLOTS)
+		return 0;
+	if (open) {
+		if (open->pid == (__u32)pid_tgid)
+			gather(open, &spans->sums);
+		fit(&open->had, latency);
+	}
+	if (open || unseen)
+		add_parts(state, span, latency, awaited, open, unseen);
+	record_if_slow(state, span, end, latency, pid_tgid, open, unseen);
+	if (open) {
+		bpf_map_delete_elem(&open_spans, &key);
+		if (spans->records)
+			spans->records--;
+	}
+	return 0;
+}
+
+// Settle the spans of one class that have ended since the last look, oldest first. Global, as settle_absence is.
+__noinline int settle_ends(struct task_state *state, struct probe_thread *thread, __u32 class, __u64 pid_tgid)
+{
+	if (!state || !thread || class > 1)
+		return 0;
+
+	struct task_spans *spans = &state->spans;
+	__u64 ended = thread->ended[class & 1], seen = spans->ended[class & 1];
+	__u64 ring = thread->ends + class * PROBE_ENDS * sizeof(struct probe_end);
+
+	if (ended == seen)
+		return 0;
+	if (seen == NO_COUNT || (!class && !spans->records))
+		seen = ended;	// what was never seen waiting has nothing to settle
+	if (ended - seen > PROBE_ENDS) {
+		if (spans->records)
+			count_loss(LOSS_SPAN);
+		seen = ended - PROBE_ENDS;
+	}
+	for (int i = 0; i < MAX_ENDS_A_LOOK && seen != ended; i++, seen++) {
+		struct probe_end end;
+
+		if (read_user(&end, sizeof(end), ring + (seen & (PROBE_ENDS - 1)) * sizeof(end))) {
+			count_loss(LOSS_SPAN_READ);
+			seen = ended;
+			break;
+		}
+		settle_span(state, &end, pid_tgid);
+	}
+	spans->ended[class & 1] = seen;
+	return 0;
+}
+
+// Read the open spans from *top* outwards into spans->seen. Returns how many, -1 if they are those of the last look.
+static __always_inline int walk(struct task_state *state, __u64 top)
+{
+	struct task_spans *spans = &state->spans;
+	struct probe_node node;
+	int depth = 0;
+
+	for (int i = 0; i < MAX_OPEN_SPANS && top; i++) {
+		if (read_user(&node, sizeof(node), top)) {
+			count_loss(LOSS_SPAN_READ);
+			break;
+		}
+		if (!i && !node.start_ns) {	// linked, but it has not begun: what counts is the one around it
+			top = node.prev;
+			if (!top || read_user(&node, sizeof(node), top))
+				break;
+		}
+		if (!i) {
+			if (spans->depth && spans->open[0].node == top && spans->open[0].start_ns == node.start_ns)
+				return -1;
+			state->span = span_id(node.kind);
+		}
+		spans->seen[i].node = top;
+		spans->seen[i].start_ns = node.start_ns;
+		depth = i + 1;
+		top = node.prev;
+	}
+	if (top && depth == MAX_OPEN_SPANS)
+		count_loss(LOSS_SPAN);	// nested deeper than is looked: the outermost ones are not seen whole
+	return depth;
+}
+
+static __always_inline void look(struct task_state *state, __u64 pointer, __u64 pid_tgid, enum look how)
+{
+	struct task_spans *spans = &state->spans;
+	struct probe_thread thread;
+	__u64 at, top = 0;
+
+	if (spans->board.mode == PROBE_TABLE) {
+		state->span = span_in_table(&spans->board, pointer);
+		return;
+	}
+	long found = locate(&spans->board, pointer, &at);
+
+	if (!found)
+		found = read_user(&thread, sizeof(thread), at);
+	if (found < 0)
+		count_loss(LOSS_SPAN_READ);
+	if (!found) {
+		if (how == LOOK_AND_SETTLE && thread.ends) {
+			settle_ends(state, &thread, 0, pid_tgid);
+			settle_ends(state, &thread, 1, pid_tgid);
+		}
+		top = innermost(&thread);
+	}
+	if (!top && !spans->depth) {
+		state->span = SPAN_NONE;
+		return;
+	}
+
+	int depth = walk(state, top);
+
+	if (!depth)
+		state->span = SPAN_NONE;
+	if (depth >= 0)
+		change_open(spans, depth, pid_tgid);
+}
+
+// Bring state->span and the open spans of a thread up to date. Global, as settle_absence is.
+__noinline int look_at_spans(struct task_state *state, __u64 pointer, __u64 pid_tgid, __u32 how)
+{
+	if (!state || state->spans.looking)
+		return 0;
+	state->spans.looking = 1;
+	asm volatile("" ::: "memory");
+	look(state, pointer, pid_tgid, how);
+	asm volatile("" ::: "memory");
+	state->spans.looking = 0;
+	return 0;
+}
+
+static __always_inline __u64 pid_tgid_of(struct task_struct *task)
+{
+	return (__u64)task->tgid << 32 | task->pid;
+}
+
+static __always_inline void look_at(struct task_struct *task, struct task_state *state, enum look how)
+{
+	look_at_spans(state, task->thread.fsbase, pid_tgid_of(task), how);
+}
+
+// The spans of a process with *board* can be read from now on.
+static __always_inline void begin_spans(struct task_state *state, struct board *board, __u64 now)
+{
+	struct task_spans *spans = &state->spans;
+
+	state->probed = 1;
+	spans->board = *board;
+	spans->since_ns = now;
+	spans->ended[0] = spans->ended[1] = NO_COUNT;
+}
+
+// The thread goes, or its process becomes another program: nobody will say how its spans ended.
+static __always_inline int end_spans(struct task_state *state, __u64 pid_tgid)
+{
+	if (!state || !state->probed)
+		return 0;
+	for (__u32 i = 0; i < MAX_OPEN_SPANS; i++) {
+		struct open_key key = { .span = state->spans.open[i], .tgid = pid_tgid >> 32 };
+
+		if (i < state->spans.depth)
+			bpf_map_delete_elem(&open_spans, &key);
+	}
+	state->spans.depth = 0;
+	state->spans.records = 0;
+	state->probed = 0;
+	state->span = SPAN_NONE;
+	return 0;
+}
