@@ -18,6 +18,7 @@ class Options:
     Attributes:
         pids, comm, cgroup, everything: the target, one of them.
         command: launched and traced from its first instruction; empty: attach.
+        environment: what the command's differs in from ours.
         errors, latency: the system call tiers.
         interval_ns: length of a tick; duration_ns: 0 is until the target ends or a signal.
         roles: (name, glob of comm) in order; the first that matches names the role.
@@ -29,6 +30,7 @@ class Options:
     cgroup: str = ""
     everything: bool = False
     command: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
     children: bool = True
     errors: bool = True
     latency: bool = False

@@ -91,8 +91,9 @@ def record(
     cgroup = cgroup_id(options.cgroup) if options.cgroup else 0
     with ExitStack() as stack:
         signals = stack.enter_context(closing(_Signals()))
-        command = stack.enter_context(closing(Command(options.command))) if options.command else None
-        if command:
+        command = None
+        if options.command:
+            command = stack.enter_context(closing(Command(options.command, options.environment)))
             pids = (command.pid,)
         kernel = stack.enter_context(closing(Kernel(options, pids, cgroup)))
         ends = open_pidfds(pids)

@@ -43,18 +43,20 @@ class Command:
 
     Args:
         argv: program and arguments; the program is looked up in PATH.
+        environment: variables that it has beside ours, or with another value.
 
     Raises:
         UsageError: no such program.
     """
 
-    def __init__(self, argv: tuple[str, ...]) -> None:
+    def __init__(self, argv: tuple[str, ...], environment: Iterable[tuple[str, str]] = ()) -> None:
         import shutil  # noqa: PLC0415 - 10 ms, of which an attach has no need
 
         path = shutil.which(argv[0])
         if not path:
             raise UsageError(f"cannot run {argv[0]}: no such program", "a full path, or `--` before the command")
         self._argv = argv
+        self._environment = dict(environment)
         go, self._go = os.pipe()
         self._failed, failed = os.pipe()
         self.pid = os.fork()
@@ -74,7 +76,7 @@ class Command:
                 os._exit(0)  # the tracer died before it said go: nothing was asked of us
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
                 signal.signal(number, signal.SIG_DFL)
-            os.execve(path, self._argv, _drop_privileges())  # noqa: S606 - no shell is what we want
+            os.execve(path, self._argv, _drop_privileges() | self._environment)  # noqa: S606 - no shell is what we want
         except OSError as error:
             os.write(failed, str(error.errno or 0).encode())
         finally:
