@@ -76,7 +76,9 @@ def exemplars(ids: dict[Series, int], drawn: list[tuple[Mode, NDArray[np.uint64]
             _, _, sampled, _, errors, *waits = _numbers(mode, value, unseen=False)
             kinds = tuple(sync + other for sync, other in zip(waits[:10], waits[10:], strict=True))
             where = (ids[mode.series], 4242, 4250 + number, start_ns + number * 10**8, value)
-            found.append(Exemplar(*where, mode.sampled is not None, number == 1, True, kinds, sampled, errors))
+            found.append(
+                Exemplar(*where, mode.sampled is not None, number == 1 and bool(errors), True, kinds, sampled, errors)
+            )
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,7 @@ from tracekit.histogram import of_values
 from tracekit.recording.writer import Writer
 from tracekit.records import (
     Clocks,
+    Exemplar,
     HistogramDelta,
     Host,
     InFlight,
@@ -19,6 +20,7 @@ from tracekit.records import (
     Loss,
     Process,
     Series,
+    SpanParts,
     Target,
     Tick,
     labels_of,
@@ -39,6 +41,9 @@ class Content:
     processes: list[Process] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
     in_flight: list[InFlight] = field(default_factory=list)
+    parts: list[tuple[dict[str, str], SpanParts]] = field(default_factory=list)
+    """With the labels of their span.latency; their own series does not matter. So for the exemplars."""
+    exemplars: list[tuple[dict[str, str], Exemplar]] = field(default_factory=list)
     host: Host = HOST
     target: Target = TARGET
     unit: str = "ns"
@@ -66,7 +71,13 @@ def _tick(writer: Writer, interval: Interval, content: Content) -> Tick:
         stacks=[(writer.stack(frames), weight, 1) for frames, weight in content.stacks.items()],
         processes=content.processes,
         losses=content.losses,
+        parts=[replace(part, series=_span(writer, labels)) for labels, part in content.parts],
+        exemplars=[replace(one, series=_span(writer, labels)) for labels, one in content.exemplars],
     )
+
+
+def _span(writer: Writer, labels: dict[str, str]) -> int:
+    return writer.series(Series("span.latency", labels_of(labels), "histogram", "ns"))
 
 
 def _delta(writer: Writer, unit: str, metric: str, labels: dict[str, str], values: list[int]) -> HistogramDelta:

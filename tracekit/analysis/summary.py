@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from tracekit.histogram.parts import Parts
     from tracekit.records import InFlight, Loss, Process, Series, StackWeight
     from tracekit.stacks import Stack
 
@@ -39,6 +40,7 @@ class Summary:
         duration_ns: length of the recording.
         tiers: what the collector was asked to measure: `sched`, `errors`, ...
         counters: increase over the whole length.
+        parts: of each `span.latency` that the kernel saw something of.
         lossy, partial: intervals in which something was lost; that are known to lack data.
         complete: the recording has ended, so that *in_flight* is known.
         role: the one role the series with roles were cut down to, "" for all.
@@ -50,6 +52,7 @@ class Summary:
     counters: Mapping[Series, int] = field(default_factory=dict)
     gauges: Mapping[Series, Samples] = field(default_factory=dict)
     stacks: Mapping[Stack, StackWeight] = field(default_factory=dict)
+    parts: Mapping[Series, Parts] = field(default_factory=dict)
     processes: Sequence[Process] = ()
     in_flight: Sequence[InFlight] = ()
     losses: Sequence[Loss] = ()
@@ -122,6 +125,7 @@ def of_role(summary: Summary, role: str) -> Summary:
         histograms={series: part for series, part in summary.histograms.items() if mine(series)},
         counters={series: value for series, value in summary.counters.items() if mine(series)},
         stacks={frames: weight for frames, weight in summary.stacks.items() if frames[:1] == (role,)},
+        parts={series: part for series, part in summary.parts.items() if mine(series)},
         processes=[process for process in summary.processes if process.role == role],
         in_flight=[wait for wait in summary.in_flight if wait.role == role],
         role=role,

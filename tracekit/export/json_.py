@@ -6,15 +6,17 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
+from tracekit.analysis import breakdown, spans
 from tracekit.analysis.summary import QUANTILES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tracekit.analysis.breakdown import Breakdown
     from tracekit.analysis.summary import Samples, Summary
     from tracekit.histogram import Histogram
     from tracekit.recording.reader import Recording
-    from tracekit.records import Series
+    from tracekit.records import Exemplar, Series
 
 Document = dict[str, Any]
 
@@ -39,6 +41,7 @@ def report(recording: Recording, summary: Summary) -> str:
         "series": [_series(one, part) for one, part in summary.histograms.items()],
         "counters": [_named(one) | {"value": value} for one, value in summary.counters.items()],
         "gauges": [_named(one) | dataclasses.asdict(samples) for one, samples in summary.gauges.items()],
+        "spans": [_span(summary, one) for one in spans.every(summary)],
         "processes": [dataclasses.asdict(process) for process in summary.processes],
         "in_flight": [dataclasses.asdict(wait) for wait in summary.in_flight],
         "loss": [dataclasses.asdict(loss) for loss in summary.losses],
@@ -54,14 +57,76 @@ def series(histograms: Mapping[Series, Histogram]) -> str:
     return json.dumps({"series": [_series(one, part) for one, part in histograms.items()]}, indent=1)
 
 
+def span(recording: Recording, summary: Summary, detail: spans.Detail) -> str:
+    """
+    Return everything on the spans of one name as one JSON object.
+
+    `series` and `counters` are of what happened inside them, `processes` were started there. Components are ns and
+    add up to the latency; null where nothing was measured, or too little.
+    """
+    document = {
+        "where": dict(detail.where),
+        "clocks": dataclasses.asdict(recording.clocks),
+        "start_ns": recording.start_ns,
+        "duration_ns": recording.duration_ns,
+        "complete": recording.complete,
+        "role": summary.role or None,
+        **_span(summary, detail.span),
+        "slowest": [_exemplar(one, exemplar) for one, exemplar in detail.slowest],
+        "series": [_series(one, part) for one, part in detail.inside.histograms.items()],
+        "counters": [_named(one) | {"value": value} for one, value in detail.inside.counters.items()],
+        "processes": [dataclasses.asdict(process) for process in detail.inside.processes],
+        "in_flight": [dataclasses.asdict(wait) for wait in detail.inside.in_flight],
+        "loss": [dataclasses.asdict(loss) for loss in summary.losses],
+    }
+    return json.dumps(document, indent=1, allow_nan=False)
+
+
+def _span(summary: Summary, one: spans.Span) -> Document:
+    found = one.anatomy
+    return {
+        "span": one.name,
+        "rate": summary.rate(one.latency.count),
+        **_numbers(one.latency),
+        "errors": dict(one.errors),
+        "all": _breakdown(found.whole) if found else None,
+        "median": _breakdown(found.median) if found else None,
+        "tail": _breakdown(found.tail) if found else None,
+        "tail_quantile": found.tail_q or None if found else None,
+        "gap_ns": found.gap or None if found else None,
+    }
+
+
+def _breakdown(part: Breakdown | None) -> Document | None:
+    if not part:
+        return None
+    return {
+        "count": part.count,
+        "latency_ns": part.latency_ns,
+        "components_ns": dict(part.components),
+        "failed_calls": part.errors,
+    }
+
+
+def _exemplar(one: Series, exemplar: Exemplar) -> Document:
+    found = breakdown.of_exemplar(exemplar)
+    fields = dataclasses.asdict(exemplar)
+    kept = ("tgid", "pid", "start_ns", "duration_ns", "awaited", "failed", "seen")
+    numbers = {"components_ns": dict(found.components), "failed_calls": found.errors}
+    return {"labels": dict(one.labels), **{name: fields[name] for name in kept}, **numbers}
+
+
 def _named(one: Series) -> Document:
     return {"metric": one.metric, "labels": dict(one.labels), "unit": one.unit}
 
 
 def _series(one: Series, part: Histogram) -> Document:
-    quantiles = {str(q): part.quantile(q) for q in QUANTILES}
-    sums = {"count": part.count, "sum": part.total, "min": part.low, "max": part.high}
-    return _named(one) | sums | {"quantiles": quantiles}
+    return _named(one) | _numbers(part)
+
+
+def _numbers(part: Histogram) -> Document:
+    quantiles = {str(q): part.quantile(q) if part.count else None for q in QUANTILES}
+    return {"count": part.count, "sum": part.total, "min": part.low, "max": part.high, "quantiles": quantiles}
 
 
 def _cost(summary: Summary) -> Document:

@@ -10,12 +10,14 @@ import click
 
 from tracekit.analysis import failures, saturation, spawns, use, walltime
 from tracekit.analysis.summary import quantile
+from tracekit.report import spans as span_text
 from tracekit.report.terminal import WIDTH, bar, fit, flow, heading, table
 from tracekit.units import format_bytes, format_count, format_ns, format_share, format_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tracekit.analysis.spans import Detail
     from tracekit.analysis.summary import Summary
     from tracekit.histogram import Histogram
     from tracekit.recording.reader import Recording
@@ -48,14 +50,32 @@ def report(recording: Recording, summary: Summary, *, all_errors: bool = False) 
     sections = [
         _head(recording, summary),
         _saturation(summary),
+        span_text.section(summary),
         _walltime(summary),
         _blocked(summary),
+        span_text.loops(summary),
         _failures(summary, all_errors),
         _spawns(summary),
         _use(summary, recording.host.memory_bytes),
         _in_flight(summary),
         _gaps(recording.host.findings),
         [*_loss(summary, len(recording.intervals)), _cost(summary), _LEGEND],
+    ]
+    return [line for section in sections if section for line in ("", *section)][1:]
+
+
+def of_span(recording: Recording, summary: Summary, detail: Detail, *, all_errors: bool = False) -> list[str]:
+    """Return the lines on the spans of one name: how long, what of, and what happened inside them."""
+    new = spawns.spawns(detail.inside)
+    sections = [
+        _head(recording, summary),
+        span_text.head(summary, detail),
+        span_text.composition(detail.span),
+        span_text.slowest(detail, recording.clocks, recording.start_ns),
+        _failures(detail.inside, all_errors),
+        _spawns(detail.inside) if new and new.count else [],
+        _in_flight(detail.inside),
+        [*_loss(summary, len(recording.intervals)), _LEGEND],
     ]
     return [line for section in sections if section for line in ("", *section)][1:]
 

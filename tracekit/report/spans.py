@@ -1,0 +1,200 @@
+"""The application's own units of work as text: how long they took, and what the slow ones were made of."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import click
+
+from tracekit.analysis import breakdown, spans
+from tracekit.analysis.breakdown import AWAITING, ON_CPU, UNATTRIBUTED
+from tracekit.analysis.summary import merged_by, quantile
+from tracekit.report.terminal import WIDTH, fit, flow, heading, table
+from tracekit.units import format_count, format_ns, format_share
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tracekit.analysis.breakdown import Breakdown
+    from tracekit.analysis.summary import Summary
+    from tracekit.histogram import Histogram
+    from tracekit.records import Clocks, Exemplar
+
+NO_KERNEL = "not measured: recorded without the kernel"
+
+_WORDS = {"runq": "run queue", "child": "child process", "fault": "page fault", "other": "other waits"}
+_MEANINGS = {
+    AWAITING: "suspended (async) until something answered, or its turn came",
+    UNATTRIBUTED: "spans that the kernel did not see whole",
+}
+_TOP = 10
+_LOOPS = 6
+_NAME = 24
+_SLOWEST = 5
+_CAUSES = 2
+_LEAST = 0.005
+"""Shares below half a percent are not worth a word."""
+
+
+def section(summary: Summary) -> list[str]:
+    """Return the table of all spans; no lines if there are none."""
+    found = spans.every(summary)
+    if not found:
+        return []
+    known = any(span.anatomy for span in found)
+    note = "from start to end; --span NAME for more" if known else f"what they waited for: {NO_KERNEL}"
+    rows = [["", "n", "a second", "failed", "p50", "p99", "max"]]
+    rows += [_row(summary, span) for span in found[:_TOP]]
+    head, *lines = table(rows, "<>>>>>>")
+    both = [line for row, span in zip(lines, found, strict=False) for line in (row, *_tail_words(span))]
+    rest = found[_TOP:]
+    if rest:
+        both.append(f"  and {len(rest)} more: {format_ns(sum(span.latency.total for span in rest))}")
+    return [heading("Spans", note), head, *both]
+
+
+def loops(summary: Summary) -> list[str]:
+    """Return the busy times of event loops; no lines if none was seen."""
+    parts = {series: part for series, part in summary.histograms.items() if series.metric == "loop.busy"}
+    found = merged_by(parts, lambda series: (series.label("thread"), series.label("role")))
+    if not found:
+        return []
+    rows = [["", "n", "p50", "p99", "max"]]
+    rows += [[_thread(*name), *_numbers(part)] for name, part in list(found.items())[:_LOOPS]]
+    lines = [heading("Event loops", "each turn, from one wait in epoll to the next"), *table(rows, "<>>>>")]
+    return lines + ([f"  and {len(found) - _LOOPS} more"] if len(found) > _LOOPS else [])
+
+
+def head(summary: Summary, detail: spans.Detail) -> list[str]:
+    """Return how many, how long and how they failed."""
+    span = detail.span
+    n = span.latency.count
+    rate = f"{format_count(n)} ended, {format_count(summary.rate(n))} a second" if n else "none has ended"
+    lines = [heading(f"Span {fit(span.name, 40)}", rate)]
+    if detail.labels:
+        lines += flow([f"  {fit(detail.labels[0], 60)}", *(fit(label, 60) for label in detail.labels[1:])], 2)
+    if n:
+        marks = [(f"p{100 * q:g}", quantile(span.latency, q)) for q in (0.5, 0.9, 0.99, 0.999)]
+        times = [f"{name} {'-' if value is None else format_ns(value)}" for name, value in marks]
+        lines += flow([f"  {times[0]}", *times[1:], f"max {format_ns(span.latency.high)}"], 2)
+    return lines + _failed(span)
+
+
+def composition(span: spans.Span) -> list[str]:
+    """Return where the time of the median and of the tail went."""
+    found = span.anatomy
+    if not span.latency.count:
+        return []
+    if not found:
+        return [heading("Where the time went", NO_KERNEL)]
+    rows = [("median", found.median)] if found.median else [("all", found.whole)]
+    rows += [(f"tail from p{100 * found.tail_q:g}", found.tail)] if found.tail else []
+    lines = [heading("Where the time went", "of a span, mean")]
+    lines += _bands(rows)
+    named = {name for _, part in rows for name, share in part.ranked() if share >= _LEAST}
+    return [*lines, *_comparison(found), *(f"  {name}: {words}" for name, words in _MEANINGS.items() if name in named)]
+
+
+def slowest(detail: spans.Detail, clocks: Clocks, start_ns: int) -> list[str]:
+    """Return the slowest spans, one a line."""
+    chosen = detail.slowest[:_SLOWEST]
+    if not chosen:
+        return []
+    rows = [["began, UTC", "after", "pid", "took", "made of"]]
+    for _, one in chosen:
+        after = format_ns(max(0, one.start_ns - start_ns))
+        rows.append([_moment(clocks, one.start_ns), after, str(one.tgid), format_ns(one.duration_ns), _made_of(one)])
+    return [heading("Slowest"), *table(rows, "<>>><")]
+
+
+def _row(summary: Summary, span: spans.Span) -> list[str]:
+    n = span.latency.count
+    failed = click.style(format_count(span.failed), fg="red") if span.failed else "0"
+    numbers = [format_count(n), format_count(summary.rate(n)), failed if n or span.failed else "-"]
+    marks = _numbers(span.latency)[1:] if n else ["none has ended"]
+    return [fit(span.name, _NAME), *numbers, *marks]
+
+
+def _numbers(part: Histogram) -> list[str]:
+    marks = ["-" if value is None else format_ns(value) for value in (quantile(part, q) for q in (0.5, 0.99))]
+    return [format_count(part.count), *marks, format_ns(part.high)]
+
+
+def _tail_words(span: spans.Span) -> list[str]:
+    """Say in a line what makes the slow ones slow, if that is known."""
+    found = span.anatomy
+    if not found or not found.gap:
+        return []
+    longer, causes = _causes(found.gap)
+    words = f"slow ones (from p{100 * found.tail_q:g}) take {format_ns(longer)} longer"
+    return flow([f"    {words}: {causes[0]}", *causes[1:2]], 6) if causes else []
+
+
+def _causes(gap: Mapping[str, float]) -> tuple[float, list[str]]:
+    """Return the gap in ns, and what makes a twentieth of it or more, largest first."""
+    longer = sum(gap.values())
+    ranked = sorted((item for item in gap.items() if item[1] >= max(longer / 20, 1)), key=lambda item: -item[1])
+    return longer, [f"{_word(name)} +{format_ns(ns)}" for name, ns in ranked]
+
+
+def _comparison(found: spans.Anatomy) -> list[str]:
+    if found.gap:
+        longer, causes = _causes(found.gap)
+        return flow([f"  the tail is longer by {format_ns(longer)}: {causes[0]}", *causes[1:]], 4) if causes else []
+    if found.tail_q:
+        return [f"  no tail: p{100 * found.tail_q:g} is near the median"]
+    n = found.whole.count
+    few = "the median needs 50 spans, the tail 100" if not found.median else "the tail needs 100 spans"
+    return [f"  {few}, there {'is' if n == 1 else 'are'} {format_count(n)}"]
+
+
+def _bands(rows: Sequence[tuple[str, Breakdown]]) -> list[str]:
+    cells = [[name, format_ns(part.mean_ns), format_count(part.count)] for name, part in rows]
+    lines = table([["", "each", "spans"], *cells], "<>>")
+    indent = max(map(len, lines)) + 2
+    found = [lines[0].ljust(indent) + "made of"]
+    for line, (_, part) in zip(lines[1:], rows, strict=True):
+        first, *more = flow(_shares(part), 0, WIDTH - indent)
+        found += [line.ljust(indent) + first, *(" " * indent + rest for rest in more)]
+    return found
+
+
+def _shares(part: Breakdown) -> list[str]:
+    """Return `lock 71 %` of each component that is worth a word."""
+    shown = [(name, share) for name, share in part.ranked() if share >= _LEAST]
+    return [f"{_word(name)} {format_share(round(share, 2))}" for name, share in shown] or ["nothing"]
+
+
+def _made_of(one: Exemplar) -> str:
+    causes = _shares(breakdown.of_exemplar(one))[:_CAUSES] if one.seen else ["not seen by the kernel"]
+    return ", ".join([*causes, *(["failed"] if one.failed else [])])
+
+
+def _failed(span: spans.Span) -> list[str]:
+    if not span.failed:
+        return ["  none failed"] if span.latency.count else []
+    n = span.latency.count
+    share = f" ({format_share(span.failed / n)})" if n else ""
+    kinds = [f"{fit(kind, 32)} {format_count(count)}" for kind, count in span.errors[:5]]
+    kinds += [f"{len(span.errors) - 5} more types"] if len(span.errors) > 5 else []
+    return flow(
+        [click.style(f"  {format_count(span.failed)} failed", fg="red") + f"{share}: {kinds[0]}", *kinds[1:]], 4
+    )
+
+
+def _moment(clocks: Clocks, at_ns: int) -> str:
+    real_ns = clocks.realtime_ns + at_ns - clocks.monotonic_ns
+    try:
+        when = datetime.fromtimestamp(real_ns // 10**9, tz=timezone.utc)
+    except (ValueError, OverflowError, OSError):  # a time that a traced process made up
+        return "-"
+    return f"{when:%H:%M:%S}.{real_ns // 10**6 % 1000:03}"
+
+
+def _thread(thread: str, role: str) -> str:
+    return fit(thread, 20) if thread == role else f"{fit(thread, 20)} of {fit(role, 16)}"
+
+
+def _word(component: str) -> str:
+    return component if component in (ON_CPU, AWAITING, UNATTRIBUTED) else _WORDS.get(component, component)
