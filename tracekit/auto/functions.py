@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from types import FunctionType
-from typing import TYPE_CHECKING, Any
-
-from tracekit.probe import Kind, traced
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import ModuleType
+    from typing import Any
 
     from tracekit.auto.imports import Hooks
     from tracekit.auto.settings import Target
+    from tracekit.probe import Kind
+
+_SUSPENDS = 0x20 | 0x80 | 0x100 | 0x200
+"""Flags of the code of generators and coroutines: inspect.CO_GENERATOR, CO_COROUTINE, CO_ITERABLE_COROUTINE,
+CO_ASYNC_GENERATOR. To import inspect takes longer than Python's start."""
 
 
 def watch_functions(hooks: Hooks, targets: Iterable[Target]) -> None:
@@ -22,6 +24,8 @@ def watch_functions(hooks: Hooks, targets: Iterable[Target]) -> None:
 
 
 def _wrap(module: ModuleType, target: Target) -> None:
+    from tracekit.probe import Kind  # noqa: PLC0415 - not in a process that imports none of the modules
+
     *path, name = target.qualname.split(".")
     owner: Any = module
     for part in path:
@@ -39,8 +43,24 @@ def _defined(owner: Any, name: str) -> Any:
 
 
 def _in_span(kind: Kind, found: Any) -> Any:
+    from types import FunctionType  # noqa: PLC0415 - as above
+
+    from tracekit.probe import traced  # noqa: PLC0415
+
     if isinstance(found, staticmethod | classmethod):
         return type(found)(_in_span(kind, found.__func__))
     if not isinstance(found, FunctionType):
         raise TypeError(f"a {type(found).__name__}, not a function")
-    return traced(kind)(found)
+    return traced(kind)(found) if found.__code__.co_flags & _SUSPENDS else _called_in_span(kind, found)
+
+
+def _called_in_span(kind: Kind, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function: @traced would make an object of its own, which a program that looks may not expect."""
+    import functools  # noqa: PLC0415
+
+    @functools.wraps(function)
+    def call_in_span(*args: Any, **kwargs: Any) -> Any:
+        with kind():
+            return function(*args, **kwargs)
+
+    return call_in_span

@@ -13,27 +13,27 @@ The variable, not a file: it needs no place that the target may read, and nobody
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 VARIABLE = "TRACEKIT_AUTO"
 _FIRST = "tracekit-auto 1"
 
 
-class Target(NamedTuple):
+class Target:
     """A function to be named *span*: `Class.method` or `function`, in *module*. Labels are (name, value)."""
 
-    span: str
-    module: str
-    qualname: str
-    labels: tuple[tuple[str, str], ...] = ()
+    def __init__(self, span: str, module: str, qualname: str, labels: tuple[tuple[str, str], ...] = ()) -> None:
+        self.span = span
+        self.module = module
+        self.qualname = qualname
+        self.labels = labels
 
 
-class Settings(NamedTuple):
-    """What to name."""
+class Settings:
+    """What to name. Plain classes, as a data class or a named tuple would add to the start of every Python."""
 
-    spawn: bool = False
-    db: bool = False
-    targets: tuple[Target, ...] = ()
+    def __init__(self, *, spawn: bool = False, db: bool = False, targets: tuple[Target, ...] = ()) -> None:
+        self.spawn = spawn
+        self.db = db
+        self.targets = targets
 
 
 def write(settings: Settings) -> str:
@@ -51,7 +51,8 @@ def read(text: str) -> Settings:
     if first != _FIRST:
         return Settings()
     rows = [line.split("\t") for line in rest]
-    return Settings(["spawn"] in rows, ["db"] in rows, tuple(_target(row) for row in rows if row[0] == "span"))
+    targets = tuple(_target(row) for row in rows if row[0] == "span")
+    return Settings(spawn=["spawn"] in rows, db=["db"] in rows, targets=targets)
 
 
 def _target(row: list[str]) -> Target:

@@ -8,10 +8,14 @@ with threads names, and the kernel sees every fork anyway.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
+from tracekit.auto import failures
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
+    from typing import Any
 
     from tracekit.auto.imports import Hooks
     from tracekit.auto.outermost import Family
@@ -54,6 +58,24 @@ def _asyncio(module: Any) -> None:
 
 
 def _posix_spawn(_module: ModuleType) -> None:
-    spawns, kind = _parts("posix_spawn")
     for name in ("posix_spawn", "posix_spawnp"):
-        setattr(os, name, spawns.around(kind, getattr(os, name)))
+        setattr(os, name, _deferred(getattr(os, name)))
+
+
+def _deferred(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return *function* in a span, for which nothing is loaded until it is called: os is always there."""
+    made: list[Callable[..., Any]] = []
+
+    def make() -> None:
+        spawns, kind = _parts("posix_spawn")
+        made.append(spawns.around(kind, function))
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not made:
+            failures.guarded("posix_spawn", make)
+        return (made[0] if made else function)(*args, **kwargs)
+
+    for name in ("__module__", "__name__", "__qualname__", "__doc__"):
+        setattr(call, name, getattr(function, name))
+    call.__wrapped__ = function  # type: ignore[attr-defined]
+    return call

@@ -85,7 +85,7 @@ class _File:
                     called = printable(":".join(place))
                     self._refuse(span, f"spans.{printable(span)}: {called} is a span already", "one span for each")
                 targets[place] = target
-        return Settings(auto.get("spawn", True), auto.get("db", True), tuple(targets.values()))
+        return Settings(spawn=auto.get("spawn", True), db=auto.get("db", True), targets=tuple(targets.values()))
 
     def _span(self, span: str, value: Any) -> list[Target]:
         key = f"spans.{printable(span)}"

@@ -8,8 +8,7 @@ call of the program: SQLAlchemy's around its driver's, executemany() around its 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
 
