@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tracekit.records import HistogramDelta, Tick
@@ -9,7 +10,7 @@ from tracekit.records import HistogramDelta, Tick
 if TYPE_CHECKING:
     from tracekit.capture.kernel import Slots
     from tracekit.recording.writer import Writer
-    from tracekit.records import Interval, Loss, Process, Series
+    from tracekit.records import Exemplar, Interval, Loss, Process, Series, SpanParts
 
 
 class Batch:
@@ -24,6 +25,8 @@ class Batch:
         self._histograms: dict[int, Slots] = {}
         self._values: dict[int, float] = {}
         self._stacks: dict[int, tuple[int, int]] = {}
+        self._parts: list[SpanParts] = []
+        self._exemplars: list[Exemplar] = []
 
     def histogram(self, series: Series, slots: Slots) -> None:
         """Add events; two kernel rows may be one series, as roles can join names."""
@@ -43,6 +46,14 @@ class Batch:
         before = self._stacks.get(ident, (0, 0))
         self._stacks[ident] = before[0] + weight, before[1] + count
 
+    def part(self, series: Series, parts: SpanParts) -> None:
+        """Add where the time of the spans of a series went, of one latency bucket."""
+        self._parts.append(replace(parts, series=self._writer.series(series)))
+
+    def exemplar(self, series: Series, one: Exemplar) -> None:
+        """Add one of the slowest spans of a series."""
+        self._exemplars.append(replace(one, series=self._writer.series(series)))
+
     def tick(self, interval: Interval, losses: list[Loss], *, partial: bool = False) -> Tick:
         """Return all that was gathered, and forget it."""
         tick = Tick(
@@ -52,6 +63,8 @@ class Batch:
             [(ident, *weights) for ident, weights in self._stacks.items()],
             self.processes,
             losses,
+            self._parts,
+            self._exemplars,
             partial=partial,
         )
         self._clear()

@@ -71,7 +71,8 @@ class Parts(NamedTuple):
     errors: int
     unseen_ns: int
     latency_ns: int
-    count: int
+    ended: int
+    """How many."""
 
 
 class SlowSpan(NamedTuple):
@@ -88,6 +89,25 @@ class SlowSpan(NamedTuple):
     span: int
     awaited: bool
     flags: int
+
+
+class LifeRecord(NamedTuple):
+    """struct life_record: a process was forked, is ready, has gone, or has a board."""
+
+    at_ns: int
+    start_ns: int
+    first_run_ns: int
+    exec_ns: int
+    ready_ns: int
+    tgid: int
+    ppid: int
+    exit_code: int
+    span: int
+    what: int
+    flags: int
+    found: int
+    unused: int
+    comm: str
 
 
 class Task(NamedTuple):
@@ -309,6 +329,12 @@ class Kernel:
         for number, (_, whole) in self._seen_accounts.items():
             yield self._account_key(number), whole
 
+    def lives(self) -> Iterator[LifeRecord]:
+        """Yield the records of processes that have come."""
+        for raw in self.ring.drain():
+            *fields, comm = wire.LIFE.unpack(raw)
+            yield LifeRecord._make((*fields, comm_text(comm)))
+
     def parts(self) -> Iterator[tuple[Key, Parts]]:
         """Yield what was added to the parts of spans since the last call; `nr` is the latency bucket, `err` async."""
         used = min(self._shared_field(7), wire.MAX_PARTS)
@@ -320,7 +346,7 @@ class Kernel:
                 continue
             whole = _parts_of(tuple(map(sum, zip(*wire.PARTS.iter_unpack(raw), strict=True))))
             self._seen_parts[number] = raw, whole
-            if whole.count > parts.count:
+            if whole.ended > parts.ended:
                 waits = tuple(now - then for now, then in zip(whole.waits, parts.waits, strict=True))
                 rest = (now - then for now, then in zip(whole[1:], parts[1:], strict=True))
                 yield Key(*self._part_keys.row(number)), Parts(waits, *rest)

@@ -8,14 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tracekit.capture import wire
-from tracekit.capture.kernel import Slots, comm_text
-from tracekit.capture.naming import counter
+from tracekit.capture.kernel import Slots
 from tracekit.records import Process, Series, labels_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from tracekit.capture.kernel import Task
+    from tracekit.capture.kernel import LifeRecord, Task
 
 Identity = tuple[int, int]
 """tgid and start: ids are reused, starts are not."""
@@ -53,6 +52,10 @@ class _Life:
     process: Process
     counted: bool = False
     """Its spawn latencies are in the histograms."""
+    born_in: int = wire.SPAN_NONE
+    """Small id of the kind of span in which it was forked."""
+    marked_ns: int = 0
+    """When it said itself that it was ready."""
     ready_at: int = 0
     """It was ready before any exec: counted at the next tick, unless an exec comes first."""
 
@@ -64,10 +67,13 @@ class Lives:
 
     Args:
         role: comm → role.
+        span: small id of a kind of spans → its labels.
     """
 
     role: Callable[[str], str]
+    span: Callable[[int], Mapping[str, str]]
     _living: dict[Identity, _Life] = field(default_factory=dict)
+    _roles: dict[int, str] = field(default_factory=dict)
     _changed: dict[Identity, Process] = field(default_factory=dict)
     _added: defaultdict[Series, Tally] = field(default_factory=lambda: defaultdict(Tally))
     _whole: defaultdict[Series, Tally] = field(default_factory=lambda: defaultdict(Tally))
@@ -81,31 +87,40 @@ class Lives:
                 process = Process(task.tgid, task.ppid, self.role(task.comm), "found", task.start_ns)
                 self._living[identity] = _Life(process, counted=True)
                 self._changed[identity] = process
+                self._roles[task.tgid] = process.role
 
-    def record(self, raw: bytes) -> None:
-        """Take one struct life_record."""
-        at, start, first_run, exec_ns, ready, tgid, ppid, status, span, what, flags, found, _, comm = wire.LIFE.unpack(
-            raw
-        )
-        identity = tgid, start
+    def record(self, new: LifeRecord) -> None:
+        """Take one record of the kernel."""
+        identity = new.tgid, new.start_ns
         life = self._living.get(identity)
         if life is None:
-            process = Process(tgid, ppid, "", "found" if found else "spawned", start)
-            life = self._living[identity] = _Life(process, counted=bool(found))
-        process = replace(life.process, ppid=life.process.ppid if what == wire.LIFE_EXIT else ppid)
-        process = replace(process, role=self.role(comm_text(comm)))
-        if not found:
-            process = replace(process, first_run_ns=first_run, exec_ns=exec_ns, ready_ns=ready)
-        if what == wire.LIFE_EXIT:
-            process = _ended(process, at, status, bool(flags & wire.LIFE_OOM))
+            process = Process(new.tgid, new.ppid, "", "found" if new.found else "spawned", new.start_ns)
+            life = self._living[identity] = _Life(process, counted=bool(new.found), born_in=new.span)
+        ppid = life.process.ppid if new.what == wire.LIFE_EXIT else new.ppid
+        process = replace(life.process, ppid=ppid, role=self.role(new.comm))
+        if not new.found:
+            ready_ns = life.marked_ns or new.ready_ns
+            process = replace(process, first_run_ns=new.first_run_ns, exec_ns=new.exec_ns, ready_ns=ready_ns)
+        if new.what == wire.LIFE_EXIT:
+            process = _ended(process, new.at_ns, new.exit_code, bool(new.flags & wire.LIFE_OOM))
         life.process = self._changed[identity] = process
-        if what == wire.LIFE_READY and not exec_ns:
-            life.ready_at = at
-        elif what != wire.LIFE_FORK:
+        self._roles[new.tgid] = process.role
+        if new.what == wire.LIFE_READY and not new.exec_ns:
+            life.ready_at = new.at_ns
+        elif new.what != wire.LIFE_FORK:
             self._count(life)
-        if what == wire.LIFE_EXIT:
-            self._count_end(life.process)
+        if new.what == wire.LIFE_EXIT:
+            self._count_end(life)
             del self._living[identity]
+            del self._roles[new.tgid]
+
+    def mark_ready(self, tgid: int, at_ns: int) -> None:
+        """Take a process's own word for when it was ready, instead of its first blocking wait."""
+        for life in self._living.values():
+            process = life.process
+            if process.tgid == tgid and process.seen == "spawned" and at_ns >= process.start_ns:
+                life.marked_ns = at_ns
+                life.process = self._changed[tgid, process.start_ns] = replace(process, ready_ns=at_ns)
 
     def settle(self, before_ns: int) -> None:
         """Count the processes that were ready before *before_ns* and did not exec since: forks that stay forks."""
@@ -122,6 +137,10 @@ class Lives:
                 life.process = self._changed[identity] = replace(life.process, role=role)
         for life in self._living.values():
             self._count(life)
+
+    def role_of(self, tgid: int) -> str:
+        """Return the role of a living process, "" if there is none of that id."""
+        return self._roles.get(tgid, "")
 
     @property
     def tgids(self) -> list[int]:
@@ -148,26 +167,35 @@ class Lives:
             return
         life.counted = True
         process = life.process
-        self._counters[counter("spawn.count", role=process.role)] += 1
+        labels = self._labels(life)
+        if "span" in labels:
+            process = life.process = replace(process, span=labels["span"])
+            self._changed[process.tgid, process.start_ns] = process
+        self._counters[Series("spawn.count", labels_of(labels), "counter", "count")] += 1
         for metric, end in (
             ("spawn.first_run", process.first_run_ns),
             ("spawn.exec", process.exec_ns),
             ("spawn.ready", process.ready_ns),
         ):
             if end:
-                self._add(metric, process, end)
+                self._add(metric, life, end)
 
-    def _count_end(self, process: Process) -> None:
+    def _count_end(self, life: _Life) -> None:
+        process = life.process
         if process.seen == "found":
             return
-        self._add("process.lifetime", process, process.exit_ns)
+        self._add("process.lifetime", life, process.exit_ns)
         how = _failure(process)
         if how:
-            self._counters[counter("spawn.failed", how=how, role=process.role)] += 1
+            labels = {**self._labels(life), "how": how}
+            self._counters[Series("spawn.failed", labels_of(labels), "counter", "count")] += 1
 
-    def _add(self, metric: str, process: Process, end_ns: int) -> None:
-        series = Series(metric, labels_of({"role": process.role}), "histogram", "ns")
-        value = max(0, end_ns - process.start_ns)
+    def _labels(self, life: _Life) -> dict[str, str]:
+        return {**self.span(life.born_in), "role": life.process.role}
+
+    def _add(self, metric: str, life: _Life, end_ns: int) -> None:
+        series = Series(metric, labels_of(self._labels(life)), "histogram", "ns")
+        value = max(0, end_ns - life.process.start_ns)
         self._added[series].add(value)
         self._whole[series].add(value)
 

@@ -8,7 +8,7 @@ from tracekit.capture import syscalls, wire
 from tracekit.records import Series, labels_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from tracekit.capture.kernel import Account, Key, Task
 
@@ -33,17 +33,26 @@ class Names:
 
     Args:
         name: id → comm. role: comm → role.
+        span: small id of a kind of spans → its labels, `span` among them; none outside of spans.
     """
 
-    def __init__(self, name: Callable[[int], str], role: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        name: Callable[[int], str],
+        role: Callable[[str], str],
+        span: Callable[[int], Mapping[str, str]],
+    ) -> None:
         self._name = name
         self._role = role
+        self._span = span
 
     def histogram(self, key: Key) -> Series:
         """Return the series of a histogram row."""
         if key.kind == wire.H_RUNQ_LENGTH:
             return Series("runq.length", labels_of({"cpu": str(key.nr)}), "histogram", "tasks")
-        labels = {"role": self._role_of(key)}
+        labels = {**self._span(key.span), "role": self._role_of(key)}
+        if key.kind == wire.H_LOOP:
+            labels["thread"] = self._name(key.thread)
         if key.kind == wire.H_OFFCPU:
             labels["reason"] = wire.REASONS[key.reason]
         if key.kind in _BY_CALL:
@@ -52,16 +61,16 @@ class Names:
 
     def counters(self, key: Key, account: Account) -> Iterator[tuple[Series, float]]:
         """Yield the counters in what an account gained."""
-        role = self._role_of(key)
+        labels = {**self._span(key.span), "role": self._role_of(key)}
         if key.kind == wire.A_ERROR:
-            labels = {"syscall": syscalls.call_name(key.nr), "errno": syscalls.error_name(key.err), "role": role}
-            yield counter("syscall.errors", **labels), account.events
+            labels |= {"syscall": syscalls.call_name(key.nr), "errno": syscalls.error_name(key.err)}
+            yield _count("syscall.errors", labels), account.events
         elif key.kind == wire.A_THREAD:
             voluntary = account.events - account.involuntary
             found = {
-                counter("switches", kind="voluntary", role=role): voluntary,
-                counter("switches", kind="involuntary", role=role): account.involuntary,
-                counter("migrations", role=role): account.migrations,
+                _count("switches", labels | {"kind": "voluntary"}): voluntary,
+                _count("switches", labels | {"kind": "involuntary"}): account.involuntary,
+                _count("migrations", labels): account.migrations,
             }
             yield from ((series, count) for series, count in found.items() if count > 0)
 
@@ -75,6 +84,14 @@ class Names:
                 yield (*thread, "on-CPU"), account.ns, account.events
             if account.queued:
                 yield (*thread, "run queue"), account.queued_ns, account.queued
+
+    def span(self, number: int) -> str:
+        """Return the name of a kind of spans by its small id, "" outside of spans."""
+        return self._span(number).get("span", "")
+
+    def role(self, number: int) -> str:
+        """Return the role of the processes whose name has id *number*."""
+        return self._role(self._name(number))
 
     def calls(self, number: int) -> Series:
         """Return the counter of the calls of one system call."""
@@ -97,7 +114,11 @@ class Names:
         return self._role(self._name(task.role)), self._name(task.thread)
 
     def _role_of(self, key: Key) -> str:
-        return self._role(self._name(key.role))
+        return self.role(key.role)
+
+
+def _count(metric: str, labels: Mapping[str, str]) -> Series:
+    return Series(metric, labels_of(labels), "counter", "count")
 
 
 def counter(metric: str, unit: str = "count", **labels: str) -> Series:

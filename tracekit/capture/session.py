@@ -18,14 +18,15 @@ from tracekit.capture.kernel import Kernel
 from tracekit.capture.lives import Lives
 from tracekit.capture.naming import Names, counter
 from tracekit.capture.resources import Resources
-from tracekit.capture.wire import A_THREAD
+from tracekit.capture.spans import Spans
+from tracekit.capture.wire import A_THREAD, LIFE_BOARD
 from tracekit.capture.workload import Command, cgroup_id, check_pids, open_pidfds, owner
 from tracekit.errors import DiskFullError
 from tracekit.recording.writer import Writer, refuse_existing
 from tracekit.records import InFlight, Interval, Loss, Series, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tracekit.capture.kernel import Task
     from tracekit.capture.options import Options
@@ -138,9 +139,11 @@ class _Session:
         self.start_ns = self._open_ns = start_ns
         self.meter = Meter(kernel, self.start_ns)
         self._writer = writer
-        self._names = Names(kernel.name, options.role)
-        self._lives = Lives(options.role)
+        self._lives = Lives(options.role, self._span_labels)
+        self._spans = Spans(kernel, self._lives.role_of, options.role, start_ns)
+        self._names = Names(kernel.name, options.role, self._spans.labels)
         self._lives.found(tasks)
+        self._spans.scan(self._lives.tgids)
         self._batch = Batch(writer)
         self._resources = Resources(lambda: self._lives.tgids, os.getpid())
         for series, value in self._resources.sample():
@@ -151,13 +154,20 @@ class _Session:
         self._errors = 0
         self._most_threads = 0
 
+    def _span_labels(self, number: int) -> Mapping[str, str]:
+        return self._spans.labels(number)
+
     def drain(self) -> None:
         """Take the process records that have come."""
-        for raw in self.kernel.ring.drain():
-            self._lives.record(raw)
+        for record in self.kernel.lives():
+            if record.what == LIFE_BOARD:
+                self._spans.appeared(record.tgid, record.exit_code)
+            else:
+                self._lives.record(record)
 
     def tick(self, now: int) -> None:
         """Close the interval at *now*."""
+        self._spans.scan(self._lives.tgids)
         self._lives.settle(self._open_ns)
         self._collect(now)
         self._append(now)
@@ -181,6 +191,7 @@ class _Session:
         self._collect(now)
         self._append(now)
         self._checkpoint(rest)
+        self._spans.close()
         self._writer.finish([self._in_flight(task, now) for task in under_way], self._end(reason, under_way))
 
     def progress(self) -> Progress:
@@ -198,10 +209,13 @@ class _Session:
         return Summary(reason, self.progress(), self.intervals, losses, missing, exit_code)
 
     def _missing(self) -> list[str]:
-        return [*self.kernel.missing, *self.meter.missing, *self._resources.missing]
+        return [*self.kernel.missing, *self.meter.missing, *self._resources.missing, *self._spans.missing]
 
     def _collect(self, now: int) -> None:
         """Gather what this interval added, from every source."""
+        self._spans.collect(self._batch)  # first: it learns the names of kinds
+        for tgid, at_ns in self._spans.ready():
+            self._lives.mark_ready(tgid, at_ns)
         on_cpu_ns = self._collect_kernel()
         self._collect_lives()
         for series, value in self._resources.sample():
@@ -248,7 +262,7 @@ class _Session:
 
     def _new_losses(self) -> list[Loss]:
         found = []
-        for loss in self.kernel.losses():
+        for loss in (*self.kernel.losses(), *self._spans.losses()):
             new = loss.count - self._lost.get(loss.reason, 0)
             if new > 0:
                 found.append(Loss(loss.reason, new))
@@ -262,19 +276,22 @@ class _Session:
             sums.histogram(self._names.histogram(key), slots)
         for series, slots in self._lives.whole():
             sums.histogram(series, slots)
+        self._spans.whole(sums)
         for key, account in self.kernel.account_sums():
             for frames, weight, count in self._names.stacks(key, account):
                 sums.stack(frames, weight, count)
         for frames, weight in rest:
             sums.stack(frames, weight, 0)
         tick = sums.tick(Interval(0, 0), [])
-        self._writer.checkpoint(tick.histograms, tick.stacks)
+        self._writer.checkpoint(tick.histograms, tick.stacks, tick.parts)
 
     def _in_flight(self, task: Task, now: int) -> InFlight:
         role, thread, state, *wait = self._names.task_stack(task)
         known = "blocked" if wait else {"on-CPU": "running", "run queue": "runnable"}[state]
         reason, call = wait or ("", "")
-        return InFlight(task.pid, task.tgid, role, thread, known, reason, call, max(0, now - task.since_ns))
+        age_ns = max(0, now - task.since_ns)
+        span = self._names.span(task.span)
+        return InFlight(task.pid, task.tgid, role, thread, known, reason, call, age_ns, span)
 
     def _end(self, reason: str, under_way: list[Task]) -> dict[str, object]:
         """Return what the recording says of its end; seen switches + adopted == slices + running, if none were lost."""
