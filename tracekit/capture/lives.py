@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tracekit.capture import wire
 from tracekit.capture.kernel import Slots
-from tracekit.records import Process, Series, labels_of
+from tracekit.records import Kind, Process, Series, labels_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -47,6 +47,15 @@ def slot_of(value: int) -> int:
     return min((octave << wire.STEP_BITS) + (value >> octave), wire.SLOTS - 1)
 
 
+class _About(NamedTuple):
+    """What a series is about; the span by its small id, whose words may be known only later."""
+
+    metric: str
+    role: str
+    born_in: int
+    how: str = ""
+
+
 @dataclass
 class _Life:
     process: Process
@@ -74,10 +83,10 @@ class Lives:
     span: Callable[[int], Mapping[str, str]]
     _living: dict[Identity, _Life] = field(default_factory=dict)
     _roles: dict[int, str] = field(default_factory=dict)
-    _changed: dict[Identity, Process] = field(default_factory=dict)
-    _added: defaultdict[Series, Tally] = field(default_factory=lambda: defaultdict(Tally))
-    _whole: defaultdict[Series, Tally] = field(default_factory=lambda: defaultdict(Tally))
-    _counters: defaultdict[Series, float] = field(default_factory=lambda: defaultdict(float))
+    _changed: dict[Identity, _Life] = field(default_factory=dict)
+    _added: defaultdict[_About, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    _whole: defaultdict[_About, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    _counters: defaultdict[_About, int] = field(default_factory=lambda: defaultdict(int))
 
     def found(self, tasks: Iterable[Task]) -> None:
         """Note the processes that exist at the attach."""
@@ -85,8 +94,7 @@ class Lives:
             identity = task.tgid, task.start_ns
             if identity not in self._living:
                 process = Process(task.tgid, task.ppid, self.role(task.comm), "found", task.start_ns)
-                self._living[identity] = _Life(process, counted=True)
-                self._changed[identity] = process
+                self._living[identity] = self._changed[identity] = _Life(process, counted=True)
                 self._roles[task.tgid] = process.role
 
     def record(self, new: LifeRecord) -> None:
@@ -103,7 +111,8 @@ class Lives:
             process = replace(process, first_run_ns=new.first_run_ns, exec_ns=new.exec_ns, ready_ns=ready_ns)
         if new.what == wire.LIFE_EXIT:
             process = _ended(process, new.at_ns, new.exit_code, bool(new.flags & wire.LIFE_OOM))
-        life.process = self._changed[identity] = process
+        life.process = process
+        self._changed[identity] = life
         self._roles[new.tgid] = process.role
         if new.what == wire.LIFE_READY and not new.exec_ns:
             life.ready_at = new.at_ns
@@ -120,7 +129,8 @@ class Lives:
             process = life.process
             if process.tgid == tgid and process.seen == "spawned" and at_ns >= process.start_ns:
                 life.marked_ns = at_ns
-                life.process = self._changed[tgid, process.start_ns] = replace(process, ready_ns=at_ns)
+                life.process = replace(process, ready_ns=at_ns)
+                self._changed[tgid, process.start_ns] = life
 
     def settle(self, before_ns: int) -> None:
         """Count the processes that were ready before *before_ns* and did not exec since: forks that stay forks."""
@@ -134,7 +144,8 @@ class Lives:
             identity, role = (task.tgid, task.start_ns), self.role(task.comm)
             life = self._living.get(identity)
             if life and life.process.role != role:
-                life.process = self._changed[identity] = replace(life.process, role=role)
+                life.process = replace(life.process, role=role)
+                self._changed[identity] = life
         for life in self._living.values():
             self._count(life)
 
@@ -149,29 +160,28 @@ class Lives:
 
     def take(self) -> tuple[list[Process], list[tuple[Series, Slots]], list[tuple[Series, float]]]:
         """Return changed processes, additions to histograms, increases of counters; and forget them."""
-        processes = list(self._changed.values())
-        histograms = [(series, tally.slots()) for series, tally in self._added.items()]
-        counters = list(self._counters.items())
+        processes = [replace(life.process, span=self._span(life)) for life in self._changed.values()]
+        histograms = [(self._series(about, "histogram", "ns"), tally.slots()) for about, tally in self._added.items()]
+        counters = [(self._series(about, "counter", "count"), float(n)) for about, n in self._counters.items()]
         self._changed.clear()
         self._added.clear()
         self._counters.clear()
         return processes, histograms, counters
 
+    def _span(self, life: _Life) -> str:
+        return self.span(life.born_in).get("span", "")
+
     def whole(self) -> Iterator[tuple[Series, Slots]]:
         """Yield each histogram since the start."""
-        for series, tally in self._whole.items():
-            yield series, tally.slots()
+        for about, tally in self._whole.items():
+            yield self._series(about, "histogram", "ns"), tally.slots()
 
     def _count(self, life: _Life) -> None:
         if life.counted:
             return
         life.counted = True
         process = life.process
-        labels = self._labels(life)
-        if "span" in labels:
-            process = life.process = replace(process, span=labels["span"])
-            self._changed[process.tgid, process.start_ns] = process
-        self._counters[Series("spawn.count", labels_of(labels), "counter", "count")] += 1
+        self._counters[_About("spawn.count", process.role, life.born_in)] += 1
         for metric, end in (
             ("spawn.first_run", process.first_run_ns),
             ("spawn.exec", process.exec_ns),
@@ -187,17 +197,17 @@ class Lives:
         self._add("process.lifetime", life, process.exit_ns)
         how = _failure(process)
         if how:
-            labels = {**self._labels(life), "how": how}
-            self._counters[Series("spawn.failed", labels_of(labels), "counter", "count")] += 1
+            self._counters[_About("spawn.failed", process.role, life.born_in, how)] += 1
 
-    def _labels(self, life: _Life) -> dict[str, str]:
-        return {**self.span(life.born_in), "role": life.process.role}
+    def _series(self, about: _About, kind: Kind, unit: str) -> Series:
+        labels = {**self.span(about.born_in), "role": about.role} | ({"how": about.how} if about.how else {})
+        return Series(about.metric, labels_of(labels), kind, unit)
 
     def _add(self, metric: str, life: _Life, end_ns: int) -> None:
-        series = Series(metric, labels_of(self._labels(life)), "histogram", "ns")
+        about = _About(metric, life.process.role, life.born_in)
         value = max(0, end_ns - life.process.start_ns)
-        self._added[series].add(value)
-        self._whole[series].add(value)
+        self._added[about].add(value)
+        self._whole[about].add(value)
 
 
 def _ended(process: Process, at: int, status: int, oom: bool) -> Process:
