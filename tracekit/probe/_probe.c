@@ -33,7 +33,7 @@ static PyObject *copy_board(PyObject *py_module, PyObject *unused)
 
 static PyMethodDef methods[] = {
 	{ "span", span_of_name, METH_O,
-	  "span(name, /)\n--\n\nReturn a span of this name: `with span(\"evaluation\"):`." },
+	  "span(name, /)\n--\n\nReturn a span of this name, for a `with` statement." },
 	{ "counter", (PyCFunction)(void (*)(void))new_counter, METH_VARARGS | METH_KEYWORDS,
 	  "counter(name, /, **labels)\n--\n\nReturn the counter of this name and labels." },
 	{ "gauge", (PyCFunction)(void (*)(void))new_gauge, METH_VARARGS | METH_KEYWORDS,

@@ -65,7 +65,7 @@ class Gauge:
         """Make its value *n* more than it was."""
 
 def span(name: str, /) -> Span:
-    """Return a span of this name: `with span("evaluation"):`."""
+    """Return a span of this name, for a `with` statement."""
 
 def counter(name: str, /, **labels: str) -> Counter:
     """Return the counter of this name and labels; the same one each time."""

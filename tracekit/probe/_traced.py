@@ -96,7 +96,7 @@ def _trace_generator(
             while True:
                 try:
                     sent = yield item
-                except GeneratorExit:
+                except GeneratorExit:  # noqa: PERF203 - as `yield from` does
                     with steps:
                         generator.close()
                     raise
@@ -125,7 +125,7 @@ def _trace_async_generator(
             while True:
                 try:
                     sent = yield item
-                except GeneratorExit:
+                except GeneratorExit:  # noqa: PERF203 - as `yield from` does
                     with steps:
                         await generator.aclose()
                     raise
