@@ -84,15 +84,17 @@ def unpack(text: bytes) -> Packed:
 
 def decode(packed: Sequence[Packed]) -> Cells:
     """
-    Read the counts of histograms of one layout and word at once, which is what makes small ones cheap.
+    Read the counts of histograms of one word at once, which is what makes small ones cheap.
+
+    Their layouts may differ in their highest values, but not in their slots.
 
     Raises:
         ValueError: one of them is torn or hostile; alone, each says whether it is that one.
     """
-    layout, word, _ = packed[0]
+    word, room = packed[0].word, max(each.layout.slots for each in packed)
     read = _varints if word == _VARINT else _words
     slots, counts, ends = read([each.body for each in packed], word)
-    if slots.size and not (slots.min() >= 0 and slots.max() < layout.slots and counts.max() < LIMIT_COUNT):
+    if slots.size and not (slots.min() >= 0 and slots.max() < room and counts.max() < LIMIT_COUNT):
         raise ValueError("its histogram has counts where there is no slot")
     return slots, counts, ends
 
