@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.evidence import evidence
-from tracekit.analysis.objectives import format_series, parse, parse_series
+from tracekit.analysis.objectives import format_series, parse_series
+from tracekit.analysis.sla import parse
 from tracekit.analysis.verdict import State, judge
 from tracekit.errors import UsageError
 from tracekit.records import labels_of

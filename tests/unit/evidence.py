@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tests.sample import SECOND, START_NS
-from tracekit.analysis.measure import Evidence
-from tracekit.histogram import Histogram, merge, of_values
+from tracekit.analysis import slices as sliced
+from tracekit.analysis.evidence import Evidence
+from tracekit.histogram import merge, of_values
 from tracekit.records import Interval, Series, labels_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tracekit.records import Labels
 
 INTERVALS = 10
@@ -63,15 +62,13 @@ def evidence(
     }
     wholes = {series: merge(parts) for series, parts in by_interval.items()}
 
-    def slices(metric: str, where: Labels) -> Iterator[Histogram]:
-        for number in range(INTERVALS):
-            yield merge(
-                [
-                    parts[number]
-                    for series, parts in by_interval.items()
-                    if series.metric == metric and set(where) <= set(series.labels)
-                ]
-            )
+    def slices(metric: str, where: Labels) -> sliced.Slices:
+        rows = [
+            parts
+            for series, parts in by_interval.items()
+            if series.metric == metric and set(where) <= set(series.labels)
+        ]
+        return sliced.of(merge([parts[number] for parts in rows]) for number in range(INTERVALS))
 
     start = [START_NS + number * SECOND for number in range(INTERVALS)]
     given = {
@@ -84,6 +81,7 @@ def evidence(
         "losses": [],
         "complete": True,
         "slices": slices,
+        "start_ns": START_NS,
     }
     return Evidence(**(given | more))
 

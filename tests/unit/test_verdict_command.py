@@ -14,7 +14,7 @@ from tests.sample import HOST, SECOND, write
 from tests.unit import recordings
 from tests.unit.evidence import evidence
 from tests.unit.recordings import Content
-from tracekit.analysis.objectives import parse
+from tracekit.analysis.sla import parse
 from tracekit.analysis.verdict import judge
 from tracekit.cli import main
 from tracekit.export import junit
@@ -165,14 +165,14 @@ def test_junit_keeps_to_the_common_schema(run):
     assert float(suite.get("time")) == 30
 
 
-@pytest.mark.parametrize("content", ["text", "json", "junit"])
+@pytest.mark.parametrize("content", ["text", "json", "junit", "markdown", "github"])
 @pytest.mark.parametrize(("sla", "code"), [(PASSING, 0), (SLA, 1), (UNMEASURED, 3)])
 def test_the_exit_code_is_the_verdict(run, sla, code, content):
     """0 all passed, 1 one failed, 3 none failed but not all were measured; in every format."""
     assert run(sla, "--format", content)[0] == code
 
 
-@pytest.mark.parametrize("content", ["text", "json", "junit"])
+@pytest.mark.parametrize("content", ["text", "json", "junit", "markdown", "github"])
 def test_a_file_gets_the_same_without_colour(run, tmp_path, monkeypatch, content):
     """-o writes what stdout would get; the last line goes to stderr."""
     _, out, _ = run(SLA, "--format", content)
@@ -209,7 +209,7 @@ def test_a_slip_in_the_file(run):
 
     assert (code, out) == (2, "")
     assert err == (
-        'tracekit: cannot use sla.toml: objective 1 "x", key max: '
+        'tracekit: cannot use sla.toml line 4: objective 1 "x", key max: '
         '"512MB" does not start with <, <=, > or >= and a number\n'
         '  try: max = "< 50ms"\n'
     )
@@ -221,7 +221,7 @@ def test_a_limit_that_does_not_fit_the_recording(run):
 
     assert (code, out) == (2, "")
     assert err == (
-        'tracekit: cannot use sla.toml: objective 1, key max: "< 50ms" does not fit rss, a gauge of bytes\n'
+        'tracekit: cannot use sla.toml line 3: objective 1, key max: "< 50ms" does not fit rss, a gauge of bytes\n'
         '  try: max = "< 512MB"\n'
     )
 
@@ -280,7 +280,7 @@ def test_several_series_of_a_recording_are_judged_interval_by_interval(run, tmp_
     assert (objective["n"], objective["value"], objective["worst"]) == (
         60,
         3 * 10**6,
-        {"start_ns": 0, "value": 3 * 10**6},
+        {"start_ns": 0, "end_ns": 10 * SECOND, "value": 3 * 10**6},
     )
 
 
@@ -316,5 +316,5 @@ def test_junit_of_any_file_name_is_xml():
     """A path may hold bytes that are no UTF-8."""
     judgement = judge(parse(PASSING, "s"), evidence())
 
-    assert ET.fromstring(junit.encode(judgement, "a\udcff\x01.tk"))[0].get("name") == "a\\udcff\\u0001.tk"
-    assert json.loads(verdict_json.encode(judgement, "a\udcff.tk"))["recording"] == "a\udcff.tk"
+    assert ET.fromstring(junit.encode([("a\udcff\x01.tk", judgement)]))[0].get("name") == "a\\udcff\\u0001.tk"
+    assert json.loads(verdict_json.encode([("a\udcff.tk", judgement)]))["recording"] == "a\udcff.tk"

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tracekit.analysis.measure import Measurement, measure
+from tracekit.analysis import confidence
+from tracekit.analysis.measure import measure
+from tracekit.analysis.measurement import Measurement, Missing
+from tracekit.analysis.why import Why, Worst, why
 from tracekit.errors import EXIT_FAIL, EXIT_NO_VERDICT
-from tracekit.units import format_count, format_ns, format_share, format_value
+from tracekit.records import labels_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-    from tracekit.analysis.measure import Evidence
-    from tracekit.analysis.objectives import Objective
+    from tracekit.analysis.confidence import Confidence
+    from tracekit.analysis.evidence import Evidence
+    from tracekit.analysis.objectives import Limit, LimitUnit, Objective
     from tracekit.records import Loss
 
 
@@ -25,15 +30,8 @@ class State(Enum):
 
     PASS = "PASS"  # noqa: S105 - no password
     FAIL = "FAIL"
+    UNDECIDED = "UNDECIDED"
     NOT_MEASURED = "NOT MEASURED"
-
-
-@dataclass(frozen=True)
-class Worst:
-    """The interval furthest on the wrong side of the limit; `start_ns` counts from the start of the recording."""
-
-    start_ns: int
-    value: float
 
 
 @dataclass(frozen=True)
@@ -42,34 +40,48 @@ class Verdict:
     A state with its evidence.
 
     Attributes:
+        limit: that of the objective; of one relative to a baseline, or of a budget, in the unit of the value.
         value: in *unit*, per second if the limit is; None if not measured.
         n: how many of *counted* (`events`, `samples`, `intervals` or a metric) it was taken of.
+        confidence: where the true value is, 95 %; None if the value is the very thing.
         above: share of the events above the limit, of latencies with an upper limit.
-        worst: of a FAIL.
+        worst: of one that is not a PASS.
+        baseline: the value of the baseline; None if none was asked for.
+        facts: more that a reader should know, each a line.
+        why: of a FAIL.
         reason, hint: why it was not measured, and what would help.
     """
 
     objective: Objective
     state: State
+    limit: Limit
     value: float | None = None
     unit: str = ""
     n: int = 0
     counted: str = ""
+    confidence: Confidence | None = None
     above: float | None = None
     worst: Worst | None = None
+    baseline: float | None = None
+    facts: tuple[str, ...] = ()
+    why: Why | None = None
     reason: str = ""
     hint: str = ""
 
     @property
     def margin(self) -> float | None:
         """Room to the limit, negative beyond it, in *unit*."""
-        return None if self.value is None else self.objective.limit.margin(self.value)
+        return None if self.value is None else self.limit.margin(self.value)
 
     @property
     def margin_share(self) -> float | None:
         """The margin as a share of the limit; None of a limit of 0."""
-        limit = self.objective.limit.value
-        return None if self.margin is None or not limit else self.margin / limit
+        return None if self.margin is None or not self.limit.value else self.margin / self.limit.value
+
+    @property
+    def warns(self) -> bool:
+        """True if it is not a PASS but may be, as its severity is only a warning."""
+        return self.objective.severity == "warning" and self.state is not State.PASS
 
 
 @dataclass(frozen=True)
@@ -82,6 +94,7 @@ class Judgement:
         events: recorded in histograms; losses: seen but not recorded, those that are not zero.
         partial: how many of its *intervals* are known to lack data.
         complete: False if the recording has not ended.
+        strict: warnings count as errors, and what could not be decided or measured as failed.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -91,19 +104,28 @@ class Judgement:
     events: int
     losses: tuple[Loss, ...]
     complete: bool
+    strict: bool = False
 
     @property
     def state(self) -> State:
-        """PASS if all passed, FAIL if any failed, else NOT_MEASURED."""
-        states = {verdict.state for verdict in self.verdicts}
-        if State.FAIL in states:
-            return State.FAIL
-        return State.PASS if states == {State.PASS} else State.NOT_MEASURED
+        """
+        The worst state of the objectives that are more than warnings, by FAIL, UNDECIDED, NOT MEASURED, PASS.
+
+        Of warnings alone: PASS if any of them could be measured. If strict, of all.
+        """
+        counts = [v for v in self.verdicts if self.strict or v.objective.severity != "warning"]
+        if not counts:
+            measured = any(verdict.state is not State.NOT_MEASURED for verdict in self.verdicts)
+            return State.PASS if measured else State.NOT_MEASURED
+        states = {verdict.state for verdict in counts}
+        return next(s for s in (State.FAIL, State.UNDECIDED, State.NOT_MEASURED, State.PASS) if s in states)
 
     @property
     def exit_code(self) -> int:
         """What the command ends with."""
-        return {State.PASS: 0, State.FAIL: EXIT_FAIL}.get(self.state, EXIT_NO_VERDICT)
+        if self.state is State.PASS:
+            return 0
+        return EXIT_FAIL if self.strict or self.state is State.FAIL else EXIT_NO_VERDICT
 
     def count(self, state: State) -> int:
         """Return how many verdicts are *state*."""
@@ -115,73 +137,119 @@ class Judgement:
         return sum(loss.count for loss in self.losses)
 
 
-def judge(objectives: Iterable[Objective], evidence: Evidence) -> Judgement:
+def judge(
+    objectives: Iterable[Objective], evidence: Evidence, baseline: Evidence | None = None, *, strict: bool = False
+) -> Judgement:
     """
-    Judge each of *objectives* by *evidence*.
+    Judge each of *objectives* by *evidence*, and by the *baseline* that some are relative to.
 
     Raises:
         UsageError: an objective makes no sense for its series.
         RecordingError: the recording contradicts itself.
     """
+    every = [each for objective in objectives for each in _expanded(objective, evidence)]
     return Judgement(
-        verdicts=tuple(_judge(objective, evidence) for objective in objectives),
+        verdicts=tuple(_judge(objective, evidence, baseline) for objective in every),
         duration_ns=round(evidence.duration_s * 1e9),
         intervals=len(evidence.intervals),
         partial=evidence.partial,
         events=evidence.events,
         losses=tuple(loss for loss in evidence.losses if loss.count),
         complete=evidence.complete,
+        strict=strict,
     )
 
 
-def _judge(objective: Objective, evidence: Evidence) -> Verdict:
+def _expanded(objective: Objective, evidence: Evidence) -> Iterator[Objective]:
+    """Yield one objective for each value of its `each` label, or itself."""
+    label = objective.each
+    values = {series.label(label) for series in evidence.matching(objective.metric, objective.where)} - {""}
+    if not label or not values:
+        yield objective
+    for value in sorted(values) if label else ():
+        title = f"{objective.title} ({value})" if objective.title else ""
+        yield replace(objective, where=labels_of({**dict(objective.where), label: value}), title=title)
+
+
+def _judge(objective: Objective, evidence: Evidence, baseline: Evidence | None) -> Verdict:
     found = measure(objective, evidence)
-    if not isinstance(found, Measurement):
-        return Verdict(objective, State.NOT_MEASURED, reason=found.reason, hint=found.hint)
-    kept = objective.limit.met(found.value)
-    worst = None if kept else _worst(objective, found, evidence)
-    state = State.PASS if kept else State.FAIL
-    return Verdict(objective, state, found.value, found.unit, found.n, found.counted, found.above, worst)
+    if isinstance(found, Missing):
+        return _not_measured(objective, found)
+    if objective.limit.relative:
+        return _relative(objective, found, evidence, baseline)
+    limit = objective.limit
+    if objective.burn:
+        factor = objective.burn.factor
+        limit = replace(limit, operator="<", value=factor, unit="times", text=f"< {factor:g} times")
+    return _decided(objective, limit, found, evidence)
 
 
-def _worst(objective: Objective, found: Measurement, evidence: Evidence) -> Worst | None:
-    values = np.where(np.isfinite(values := found.by_interval()), values, np.nan)
+def _relative(objective: Objective, found: Measurement, evidence: Evidence, baseline: Evidence | None) -> Verdict:
+    """Judge by a limit that is a share of the same value of the *baseline*."""
+    if baseline is None:
+        return _not_measured(objective, Missing("no baseline was given", "--baseline FILE"))
+    other = measure(objective, baseline)
+    if isinstance(other, Missing):
+        return _not_measured(objective, Missing(f"in the baseline: {other.reason}", other.hint))
+    if other.value <= 0:
+        return _not_measured(objective, Missing("it is 0 in the baseline: nothing is a share of that", "a plain limit"))
+    found = replace(found, confidence=_against(found, other))
+    return _decided(objective, _resolved(objective, found, other), found, evidence, other.value)
+
+
+def _resolved(objective: Objective, found: Measurement, other: Measurement) -> Limit:
+    """Return the limit that is relative to the baseline *other* in the unit of the value."""
+    per_second = objective.statistic.key == "rate" and not objective.per and found.unit != "share"
+    units: dict[str, LimitUnit] = {"ns": "ns", "bytes": "bytes", "share": "share"}
+    unit = units.get(found.unit, "count")
+    value = objective.limit.value * other.value
+    return replace(objective.limit, value=value, unit=unit, per_second=per_second, relative=False)
+
+
+def _against(found: Measurement, other: Measurement) -> Confidence | None:
+    """Return the interval that *found* has against the uncertain *other*, in the unit of both."""
+    mine, its = found.confidence, other.confidence
+    if mine is None or its is None or found.value <= 0:
+        return mine
+    ratio = confidence.of_ratio(found.value, mine, other.value, its)
+    return replace(ratio, low=ratio.low * other.value, high=ratio.high * other.value)
+
+
+def _decided(
+    objective: Objective, limit: Limit, found: Measurement, evidence: Evidence, baseline: float | None = None
+) -> Verdict:
+    state = _state(limit, found)
+    verdict = Verdict(
+        objective, state, limit, found.value, found.unit, found.n, found.counted, found.confidence, found.above
+    )
+    verdict = replace(verdict, baseline=baseline, facts=found.facts)
+    if state is State.PASS:
+        return verdict
+    verdict = replace(verdict, worst=_worst(limit, found, evidence))
+    return replace(verdict, why=why(objective, found, verdict.worst, evidence)) if state is State.FAIL else verdict
+
+
+def _state(limit: Limit, found: Measurement) -> State:
+    known = found.confidence
+    ends = {limit.met(found.value)} if known is None else {limit.met(known.low), limit.met(known.high)}
+    if len(ends) > 1:
+        return State.UNDECIDED
+    return State.PASS if ends.pop() else State.FAIL
+
+
+def _not_measured(objective: Objective, missing: Missing) -> Verdict:
+    return Verdict(objective, State.NOT_MEASURED, objective.limit, reason=missing.reason, hint=missing.hint)
+
+
+def _worst(limit: Limit, found: Measurement, evidence: Evidence) -> Worst | None:
+    values = np.where(np.isfinite(values := found.by_stretch()), values, np.nan)
     if np.isnan(values).all():
         return None
-    number = int(np.nanargmax(values) if objective.limit.upper else np.nanargmin(values))
-    start_ns = evidence.intervals[number].start_ns - evidence.intervals[0].start_ns
-    return Worst(start_ns, float(values[number]))
+    number = int(np.nanargmax(values) if limit.upper else np.nanargmin(values))
+    stretch = found.stretches[number]
+    return Worst(stretch.start_ns - evidence.start_ns, stretch.end_ns - evidence.start_ns, float(values[number]))
 
 
-def outcome(verdict: Verdict) -> str:
-    """Return value and limit in words: `p95 33.1 ms, limit < 20ms`; the limit alone if there is no value."""
-    objective = verdict.objective
-    value = "" if verdict.value is None else f" {_text(verdict, verdict.value)}"
-    return f"{objective.statistic.key}{value}, limit {objective.limit.text}"
-
-
-def grounds(verdict: Verdict) -> list[str]:
-    """Return what a measured verdict stands on, a few words each: margin, n, share above the limit, worst interval."""
-    if verdict.value is None or verdict.margin is None:
-        return []
-    share = "" if verdict.margin_share is None else f" ({format_share(abs(verdict.margin_share))})"
-    word = "margin" if verdict.state is State.PASS else "over" if verdict.objective.limit.upper else "short"
-    words = [f"{word} {_distance(verdict, abs(verdict.margin))}{share}"]
-    words.append(f"n {format_count(verdict.n)}" + ("" if verdict.counted == "events" else f" {verdict.counted}"))
-    if verdict.above is not None:
-        words.append(f"{format_share(verdict.above)} above")
-    if verdict.worst:
-        at = format_ns(verdict.worst.start_ns) if verdict.worst.start_ns else "0 s"
-        words.append(f"worst {_text(verdict, verdict.worst.value)} at {at}")
-    return words
-
-
-def _text(verdict: Verdict, value: float) -> str:
-    return format_value(value, verdict.unit) + ("/s" if verdict.objective.limit.per_second else "")
-
-
-def _distance(verdict: Verdict, value: float) -> str:
-    """Return a difference in words; that of two shares is in points, as % of what would be unclear."""
-    if verdict.unit == "share":
-        return format_share(value).removesuffix(" %") + " points"
-    return _text(verdict, value)
+def unbounded(known: Confidence) -> bool:
+    """Tell whether there are too few events for an upper end."""
+    return math.isinf(known.high)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from tracekit.analysis import objectives
-from tracekit.analysis.measure import Evidence
-from tracekit.analysis.verdict import Judgement, judge
+from tracekit.analysis import sla as files
+from tracekit.analysis import slices
+from tracekit.analysis.evidence import Evidence
+from tracekit.analysis.verdict import Judgement, State, judge
 from tracekit.errors import TracekitError, UsageError
-from tracekit.export import junit
+from tracekit.export import github, junit, markdown
 from tracekit.export import verdict as verdict_json
 from tracekit.histogram import merge
 from tracekit.recording.reader import Recording
@@ -19,38 +23,80 @@ from tracekit.report import terminal
 from tracekit.report import verdict as text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from tracekit.analysis.objectives import Objective
+    from tracekit.analysis.slices import Slices
     from tracekit.histogram import Histogram
-    from tracekit.records import Labels
+    from tracekit.histogram.parts import Parts
+    from tracekit.records import Exemplar, Labels, StackWeight
 
-_ENCODERS: dict[str, Callable[[Judgement, str], bytes]] = {
+    Judged = Sequence[tuple[str, Judgement]]
+
+_ENCODERS: dict[str, Callable[[Judged], bytes]] = {
     "text": text.encode,
     "json": verdict_json.encode,
     "junit": junit.encode,
+    "markdown": markdown.encode,
+    "github": github.encode,
 }
 _PATH = click.Path(path_type=Path)
+_DEFAULTS = (Path("sla.toml"), Path("pyproject.toml"))
+_ALL = 1 << 30
+"""More slow spans than an interval keeps."""
+
+
+def _presets() -> list[str]:
+    folder = resources.files("tracekit") / "presets"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def _list_presets(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        for name in _presets():
+            click.echo(f"{name:24}{_preset(name).splitlines()[0].lstrip('# ')}")
+        ctx.exit()
 
 
 @click.command()
-@click.argument("recording", metavar="FILE", type=_PATH)
-@click.option("-s", "--sla", metavar="SLA.toml", type=_PATH, required=True, help="The objectives.")
+@click.argument("recordings", metavar="FILE...", nargs=-1, required=True, type=_PATH)
+@click.option("-s", "--sla", metavar="SLA.toml", type=_PATH, multiple=True, help="The objectives; repeatable.")
+@click.option("--preset", "presets", metavar="NAME", multiple=True, help="Ready-made objectives; repeatable.")
+@click.option("--presets", is_flag=True, is_eager=True, expose_value=False, callback=_list_presets, help="List those.")
+@click.option("--baseline", metavar="FILE", type=_PATH, help="The recording that relative limits compare with.")
+@click.option("--strict", is_flag=True, help="Whatever is no PASS fails: warnings, undecided, not measured.")
 @click.option("--format", "form", type=click.Choice(list(_ENCODERS)), default="text", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("-o", "--output", metavar="OUT", type=_PATH, help="Write there, not to stdout.")
 @click.pass_context
-def command(ctx: click.Context, recording: Path, sla: Path, form: str, as_json: bool, output: Path | None) -> None:
+def command(
+    ctx: click.Context,
+    recordings: tuple[Path, ...],
+    sla: tuple[Path, ...],
+    presets: tuple[str, ...],
+    baseline: Path | None,
+    strict: bool,
+    form: str,
+    as_json: bool,
+    output: Path | None,
+) -> None:
     """
-    Judge the recording FILE by its objectives.
+    Judge each recording FILE by its objectives, and say why one was missed.
+
+    Without -s or --preset the objectives are those of ./sla.toml, or of
+    [tool.tracekit] in ./pyproject.toml.
 
     Exit codes: 0 all passed, 1 one failed, 2 usage, 3 none failed but not all
-    could be measured. No data is never a pass.
+    could be decided. No data is never a pass. A failed objective of severity
+    "warning" is shown and changes nothing, but with --strict.
 
     \b
     Examples:
       tracekit verdict run.tk -s sla.toml
-      tracekit verdict run.tk -s sla.toml --json
+      tracekit verdict run.tk --preset evaluation --strict
+      tracekit verdict run.tk -s sla.toml --baseline main.tk --json
       tracekit verdict run.tk -s sla.toml --format junit -o verdict.xml
+      tracekit verdict run.tk -s sla.toml --format github
 
     \b
     An sla.toml, explained in docs/objectives.md:
@@ -59,18 +105,56 @@ def command(ctx: click.Context, recording: Path, sla: Path, form: str, as_json: 
       series = 'spawn.ready{role="worker"}'
       p95 = "< 50ms"
     """  # noqa: D301 - click takes the control character, not the two letters
-    promised = objectives.parse(_read(sla), str(sla))
-    with Recording(recording) as opened:
-        judgement = judge(promised, _evidence(opened))
-    form, name = "json" if as_json else form, str(recording)
+    sources = tuple(sla) if sla or presets else _found()
+    promised = [*_of_files(sources), *_of_presets(presets)]
+    with ExitStack() as stack:
+        other = _evidence(stack.enter_context(Recording(baseline))) if baseline else None
+        judged = [(str(path), _judged(path, promised, other, strict)) for path in recordings]
+    form = "json" if as_json else form
     if output:
-        _write(output, _ENCODERS[form](judgement, name), (recording, sla))
-        click.echo(text.summary(judgement, name), err=True)
+        _write(output, _ENCODERS[form](judged), (*recordings, *sources, *([baseline] if baseline else [])))
+        for name, judgement in judged:
+            click.echo(text.summary(judgement, name), err=True)
     elif form == "text":
-        terminal.say(text.lines(judgement, name))
+        terminal.say(text.lines(judged))
     else:
-        click.echo(_ENCODERS[form](judgement, name), nl=False)
-    ctx.exit(judgement.exit_code)
+        click.echo(_ENCODERS[form](judged), nl=False)
+    ctx.exit(_exit_code(judged))
+
+
+def _exit_code(judged: Judged) -> int:
+    """Return 1 if any recording failed, else the code of one that could not be decided, else 0."""
+    failed = [judgement.exit_code for _, judgement in judged if judgement.state is State.FAIL]
+    return failed[0] if failed else max(judgement.exit_code for _, judgement in judged)
+
+
+def _judged(path: Path, promised: Sequence[Objective], baseline: Evidence | None, strict: bool) -> Judgement:
+    with Recording(path) as opened:
+        return judge(promised, _evidence(opened), baseline, strict=strict)
+
+
+def _found() -> tuple[Path, ...]:
+    """Return the file with the objectives of this folder."""
+    for path in _DEFAULTS:
+        if path.is_file() and (path.name == "sla.toml" or "tool.tracekit" in _read(path)):
+            return (path,)
+    raise UsageError("cannot judge: no objectives were given", "-s sla.toml, or --preset agents (see --presets)")
+
+
+def _of_files(paths: Sequence[Path]) -> Iterator[Objective]:
+    for path in paths:
+        yield from files.parse(_read(path), str(path))
+
+
+def _of_presets(names: Sequence[str]) -> Iterator[Objective]:
+    for name in names:
+        if name not in _presets():
+            raise UsageError(f"cannot use preset {name!r}: there is none of this name", ", ".join(_presets()))
+        yield from files.parse(_preset(name), f"preset {name}")
+
+
+def _preset(name: str) -> str:
+    return (resources.files("tracekit") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
 
 
 def _read(path: Path) -> str:
@@ -82,7 +166,7 @@ def _read(path: Path) -> str:
         raise UsageError(f"cannot read {path}: {error.strerror}", "docs/objectives.md shows an sla.toml") from error
 
 
-def _write(path: Path, content: bytes, sources: tuple[Path, ...]) -> None:
+def _write(path: Path, content: bytes, sources: Sequence[Path]) -> None:
     if path.exists() and any(path.samefile(source) for source in sources):
         raise UsageError(f"cannot write {path}: it is what was read", "another -o OUT")
     try:
@@ -92,9 +176,26 @@ def _write(path: Path, content: bytes, sources: tuple[Path, ...]) -> None:
 
 
 def _evidence(recording: Recording) -> Evidence:
-    def slices(metric: str, where: Labels) -> Iterator[Histogram]:
-        for number in range(len(recording.intervals)):
+    size = len(recording.intervals)
+
+    def histograms(metric: str, where: Labels) -> Iterator[Histogram]:
+        for number in range(size):
             yield merge(list(recording.histograms(metric, dict(where), (number, number + 1)).values()))
+
+    @cache
+    def slices_of(metric: str, where: Labels) -> Slices:
+        return slices.of(histograms(metric, where))
+
+    @cache
+    def exemplars(where: Labels) -> list[tuple[int, Exemplar]]:
+        found = ((n, recording.exemplars(dict(where), (n, n + 1), _ALL)) for n in range(size))
+        return [(number, exemplar) for number, pairs in found for _, exemplar in pairs]
+
+    def parts(where: Labels) -> list[Parts]:
+        return list(recording.parts(dict(where)).values())
+
+    def stacks(first: int, last: int) -> Mapping[tuple[str, ...], StackWeight]:
+        return recording.stacks((first, last))
 
     return Evidence(
         series=recording.series(),
@@ -105,5 +206,10 @@ def _evidence(recording: Recording) -> Evidence:
         tiers=frozenset(recording.host.tiers),
         losses=recording.losses(),
         complete=recording.complete,
-        slices=slices,
+        slices=slices_of,
+        exemplars=exemplars,
+        parts=parts,
+        stacks=stacks,
+        findings=recording.host.findings,
+        start_ns=recording.start_ns,
     )

@@ -2,67 +2,95 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from typing import TYPE_CHECKING
 
 import click
 
-from tracekit.analysis.verdict import Judgement, State, Verdict, grounds, outcome
+from tracekit.analysis.verdict import Judgement, State, Verdict
+from tracekit.analysis.wording import grounds, notes, outcome, reasons
 from tracekit.report.terminal import WIDTH, pad
-from tracekit.units import format_count, format_ns, format_share, printable
+from tracekit.units import format_ns, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-_COLOURS = {State.PASS: "green", State.FAIL: "red", State.NOT_MEASURED: "yellow"}
+_COLOURS = {State.PASS: "green", State.FAIL: "red", State.UNDECIDED: "yellow", State.NOT_MEASURED: "yellow"}
 _STATE = len(State.NOT_MEASURED.value) + 2
 _NAME = 34
 """Columns where the values line up; longer names push them to the right."""
+_COUNTS = {
+    State.PASS: "passed",
+    State.FAIL: "failed",
+    State.UNDECIDED: "undecided",
+    State.NOT_MEASURED: "not measured",
+}
 
 
-def lines(judgement: Judgement, name: str) -> Iterator[str]:
-    """Yield the lines of *judgement* on the recording called *name*; only the state words have colour."""
-    for verdict in judgement.verdicts:
-        yield from _of_verdict(verdict)
-    yield ""
-    for note in _notes(judgement):
-        yield from _wrapped(f"note: {note}", 6)
-    yield summary(judgement, name)
+def lines(judged: Sequence[tuple[str, Judgement]]) -> Iterator[str]:
+    """Yield the lines of each judgement on the recording of a name; only the state words have colour."""
+    for number, (name, judgement) in enumerate(judged):
+        yield from [""] if number else []
+        for verdict in judgement.verdicts:
+            yield from _of_verdict(verdict, name)
+        yield ""
+        for note in notes(judgement):
+            yield from _wrapped(f"note: {note}", 6)
+        yield summary(judgement, name)
 
 
-def encode(judgement: Judgement, name: str) -> bytes:
+def encode(judged: Sequence[tuple[str, Judgement]]) -> bytes:
     """Return the same lines for a file: UTF-8, no colour."""
-    return "".join(f"{click.unstyle(line)}\n" for line in lines(judgement, name)).encode()
+    return "".join(f"{click.unstyle(line)}\n" for line in lines(judged)).encode()
 
 
 def summary(judgement: Judgement, name: str) -> str:
     """Return the one line that says it all."""
-    words = {State.PASS: "passed", State.FAIL: "failed", State.NOT_MEASURED: "not measured"}
-    counts = ", ".join(f"{judgement.count(state)} {word}" for state, word in words.items() if judgement.count(state))
+    counts = ", ".join(f"{judgement.count(state)} {word}" for state, word in _COUNTS.items() if judgement.count(state))
+    warnings = sum(verdict.warns for verdict in judgement.verdicts)
+    if warnings and not judgement.strict:
+        counts += f" ({warnings} only {'a warning' if warnings == 1 else 'warnings'})"
     return f"{_word(judgement.state)}: {counts}, {format_ns(judgement.duration_ns)} of {printable(name)}"
 
 
-def _of_verdict(verdict: Verdict) -> Iterator[str]:
+def _of_verdict(verdict: Verdict, recording: str) -> Iterator[str]:
     objective = verdict.objective
     name = printable(objective.title) or objective.series
     space = " " * (_STATE - len(verdict.state.value))
-    yield f"{_word(verdict.state)}{space}{pad(name, _NAME)}  {outcome(verdict)}"
+    severity = "" if objective.severity == "error" else f" [{objective.severity}]"
+    head = f"{_word(verdict.state)}{space}{pad(name, _NAME)}  {outcome(verdict)}{severity}"
+    yield from _head(head)
     whole = (ground.replace(" ", "\xa0") for ground in grounds(verdict))  # lines break between grounds, not in them
     below = ", ".join(whole) or verdict.reason
     yield from _wrapped(" " * _STATE + below, _STATE)
+    for kind, text in reasons(verdict, recording):
+        if kind == "run":
+            yield from _shell(f"{' ' * _STATE}run: ", text)
+            continue
+        label = f"{kind}: " if kind else ""
+        yield from _wrapped(f"{' ' * _STATE}{label}{text}", _STATE + len(label))
     if verdict.hint:
         yield from _wrapped(f"{' ' * _STATE}try: {verdict.hint}", _STATE + 5)
 
 
-def _notes(judgement: Judgement) -> Iterator[str]:
-    if not judgement.complete:
-        yield "the recording is not finished: it still grows, or its collector was killed"
-    if judgement.partial:
-        yield f"{judgement.partial} of {judgement.intervals} intervals are known to lack data"
-    if judgement.lost:
-        reasons = ", ".join(f"{printable(loss.reason)} {format_count(loss.count)}" for loss in judgement.losses)
-        share = format_share(judgement.lost / (judgement.events + judgement.lost))
-        yield f"{format_count(judgement.lost)} events were lost, {share} of all ({reasons})"
+def _shell(label: str, command: str) -> Iterator[str]:
+    """Yield a command on lines that a shell takes as one."""
+    words = [shlex.quote(word).replace(" ", "\xa0") for word in shlex.split(command)]
+    indent = " " * len(label)
+    lines = textwrap.wrap(
+        label + " ".join(words), WIDTH - 2, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    for number, line in enumerate(lines, 1):
+        yield line.replace("\xa0", " ") + (" \\" if number < len(lines) else "")
+
+
+def _head(line: str) -> list[str]:
+    """Break a line that is too long before the value; colour takes no columns."""
+    if len(click.unstyle(line)) <= WIDTH:
+        return [line]
+    name, _, rest = line.rpartition("  ")
+    return [name.rstrip(), *_wrapped(" " * _STATE + rest, _STATE)] if name else [line]
 
 
 def _word(state: State) -> str:

@@ -1,0 +1,137 @@
+"""Why a recording has no such series, what would help, and when that means that nothing failed."""
+
+from __future__ import annotations
+
+import errno
+import re
+import signal
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from tracekit.analysis.concurrency import METRIC as CONCURRENCY
+from tracekit.analysis.concurrency import SPANS
+from tracekit.analysis.fitting import BASES
+from tracekit.analysis.measurement import Missing
+from tracekit.analysis.objectives import format_series, quoted
+from tracekit.units import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tracekit.analysis.evidence import Evidence
+    from tracekit.analysis.objectives import Objective
+    from tracekit.records import Labels, Series
+
+_NEAR = 0.75
+"""How like a word must be to be what was meant: `spawn.raedy`, but not `span.latency`, for `spawn.ready`."""
+_HOW = re.compile(r"exit [1-9][0-9]{0,2}|signal [0-9]+|OOM kill")
+"""How a process can fail, beside the name of a signal: the words of capture/lives.py."""
+_TIERS = {
+    "syscall.latency": ("syscalls", "record with --syscalls"),
+    "syscall.errors": ("errors", "record without --no-errors"),
+    "syscall.calls": ("errors", "record without --no-errors"),
+    "syscall.restarts": ("errors", "record without --no-errors"),
+}
+"""What must have been on for a metric to be there, and how."""
+_SOURCES = (
+    ("span.", "no traced process named spans", "name them with tracekit.probe: docs/presets.md"),
+    ("app.", "no traced process counted it", "count it with tracekit.probe: docs/presets.md"),
+    ("gpu.", "no GPU was measured", "tracekit doctor, which says why"),
+)
+"""Metrics of which a recording without any says that their source was missing."""
+
+
+def tried(objective: Objective, evidence: Evidence) -> NDArray[np.float64]:
+    """Return float64[intervals], how often that could have failed which *objective* counts the failures of."""
+    base = BASES[objective.metric]
+    where = shared(objective)
+    if base.metric == SPANS:
+        return evidence.slices(SPANS, where).events
+    return evidence.increases(evidence.matching(base.metric, where))
+
+
+def shared(objective: Objective) -> Labels:
+    """Return the labels of *objective* that its base has too."""
+    base = BASES[objective.metric]
+    return tuple(
+        pair for pair in objective.where if pair[0] == base.shared or (not base.shared and pair[0] != base.kind)
+    )
+
+
+def no_base(objective: Objective) -> Missing:
+    """Say that nothing was tried."""
+    base = format_series(BASES[objective.metric].metric, shared(objective))
+    return Missing(f"{base} counted nothing that could fail", "record while it happens")
+
+
+def is_zero(objective: Objective, evidence: Evidence) -> bool:
+    """
+    Tell whether the absence of a counter of failures means that nothing failed.
+
+    It does if there was something that could fail, and if no label of the objective could be a slip
+    of the pen, which would pass for ever.
+    """
+    if objective.metric not in BASES or _is_off(objective.metric, evidence):
+        return False
+    known = all(_is_known(objective.metric, *label, evidence) for label in objective.where)
+    return known and bool(tried(objective, evidence).sum() > 0)
+
+
+def absence(objective: Objective, evidence: Evidence) -> Missing:
+    """Say why there is no such series."""
+    metric = SPANS if objective.metric == CONCURRENCY else objective.metric
+    if _is_off(metric, evidence):
+        return Missing(f"{metric} was not measured", _TIERS[metric][1])
+    same = evidence.matching(metric, ())
+    missing = _other_labels(objective, metric, same) if same else None
+    if metric in BASES and not (missing and missing.hint) and not tried(objective, evidence).any():
+        return no_base(objective)
+    return missing or _no_metric(metric, evidence)
+
+
+def _no_metric(metric: str, evidence: Evidence) -> Missing:
+    for prefix, reason, hint in _SOURCES:
+        if metric.startswith(prefix) and not any(series.metric.startswith(prefix) for series in evidence.series):
+            said = [printable(line) for line in evidence.findings if prefix.removesuffix(".") in line.lower()]
+            return Missing(said[0] if said else f"the recording has no {metric}: {reason}", hint)
+    metrics = sorted({series.metric for series in evidence.series})
+    near = get_close_matches(metric, metrics, 1, _NEAR)
+    hint = printable(near[0]) if near else "tracekit report, which shows what was measured"
+    return Missing(f"the recording has no series {metric}", hint)
+
+
+def _other_labels(objective: Objective, metric: str, same: Sequence[Series]) -> Missing:
+    """Say which label sets *objective* apart from the series of its metric."""
+    for name, value in objective.where:
+        values = sorted({series.label(name) for series in same} - {""})
+        if value not in values:
+            shown = ", ".join(map(quoted, values[:5])) + (f" and {len(values) - 5} more" if len(values) > 5 else "")
+            known = f"its {name} is {shown}" if values else f"it has no label {name}"
+            near = get_close_matches(value, values, 1, _NEAR)
+            hint = f"{name}={quoted(near[0])}" if near else ""
+            return Missing(f"{metric} has no {name}={quoted(value)}: {known}", hint)
+    return Missing(f"{metric} has no series with all of these labels together", "fewer labels")
+
+
+def _is_off(metric: str, evidence: Evidence) -> bool:
+    return metric in _TIERS and _TIERS[metric][0] not in evidence.tiers
+
+
+def _is_known(metric: str, name: str, value: str, evidence: Evidence) -> bool:
+    """Tell whether a label without a series of *metric* is a word that the recording could have used."""
+    if name == "role":
+        return any(series.label("role") == value for series in evidence.series)
+    base = BASES[metric]
+    if name != base.kind:
+        return name == base.shared or bool(not base.shared and evidence.matching(base.metric, ((name, value),)))
+    if name == "how":
+        return bool(value in signal.Signals.__members__ or _HOW.fullmatch(value))
+    seen = {series.label(name) for series in evidence.matching(metric, ())}
+    if name == "type":
+        return value in seen
+    number = getattr(errno, value, None)
+    aliases = {other for other in seen if getattr(errno, other, None) == number}  # EWOULDBLOCK is EAGAIN
+    return value in seen or (isinstance(number, int) and not aliases)

@@ -1,0 +1,142 @@
+"""What measured causes suggest to do; each line names the numbers it stands on, and without numbers there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tracekit.analysis.failures import is_noise
+from tracekit.units import format_count, format_ns, format_share, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from tracekit.analysis.evidence import Evidence
+    from tracekit.analysis.objectives import Objective
+
+WORTH = 0.1
+"""Share of the miss from which a cause is worth a line. Our choice."""
+_STORM = 100
+"""Failed path look-ups a second from which the search is worth a line. Our choice."""
+_TOP = 3
+
+
+@dataclass(frozen=True)
+class Advice:
+    """
+    One thing to do.
+
+    Attributes:
+        share: of the miss that its cause explains; None: the cause was counted, not timed.
+        cause: a component of the latency, or what was counted.
+    """
+
+    share: float | None
+    cause: str
+    text: str
+
+
+def advise(
+    objective: Objective, split: Mapping[str, float], evidence: Evidence, first: int, last: int
+) -> Iterator[Advice]:
+    """Yield what the causes in *split* (share of the miss by component) suggest, the largest first."""
+    part = evidence.pick(np.arange(first, last)) if last > first else evidence
+    causes = dict(split) if split else {"runq": 1.0} if objective.metric == "runq.wait" else {}
+    for cause, share in sorted(causes.items(), key=lambda item: -item[1]):
+        text = _RULES[cause](part) if share >= WORTH and cause in _RULES else ""
+        if text:
+            yield Advice(share, cause, text)
+    yield from _storms(objective, part)
+
+
+def _runq(part: Evidence) -> str:
+    waits = part.slices("runq.wait", ()).total.sum()
+    if not waits or not part.duration_s:
+        return ""
+    waiting = float(waits) / part.duration_s / 1e9
+    throttled = float(np.nan_to_num(part.increases(part.matching("throttle.time", ()))).sum())
+    users = _users(part)
+    took = f"; CPU time went to {users}" if users else ""
+    if throttled > 0.01 * part.duration_s * 1e9:
+        held = format_ns(throttled / part.duration_s)
+        return f"raise the cgroup's CPU limit: it held threads back {held} a second{took}"
+    return f"{format_count(waiting)} threads waited for a CPU: so many CPUs were short, or less work at once{took}"
+
+
+def _users(part: Evidence) -> str:
+    """Return the roles that used the CPUs, with their share of the target's CPU time."""
+    roles = sorted({series.label("role") for series in part.matching("oncpu", ())} - {""})
+    times = {role: float(part.slices("oncpu", (("role", role),)).total.sum()) for role in roles}
+    whole = sum(times.values())
+    top = sorted(times.items(), key=lambda item: -item[1])[:_TOP]
+    return ", ".join(f"{printable(role)} {format_share(ns / whole)}" for role, ns in top if ns) if whole else ""
+
+
+def _blocked(reason: str, remedy: str) -> Callable[[Evidence], str]:
+    """Return what names the system calls of a *reason*, with the time that threads were in them."""
+
+    def text(part: Evidence) -> str:
+        first, last = part.place
+        sums: dict[str, int] = {}
+        for frames, weight in part.stacks(first, last).items():
+            if "blocked" in frames and reason in frames:
+                name = f"{frames[-1] if frames[-1] != '-' else reason} in {frames[0]}"
+                sums[name] = sums.get(name, 0) + weight.weight
+        top = sorted(sums.items(), key=lambda item: -item[1])[:_TOP]
+        return f"{remedy}: {', '.join(f'{printable(name)} {format_ns(ns)}' for name, ns in top)}" if top else ""
+
+    return text
+
+
+def _child(part: Evidence) -> str:
+    spawns = float(np.nan_to_num(part.increases(part.matching("spawn.count", ()))).sum())
+    ready = part.slices("spawn.ready", ()).whole
+    if not spawns or not ready.count:
+        return ""
+    rate = format_count(spawns / part.duration_s)
+    return f"start fewer processes, or keep them: {rate} spawns a second, ready after {format_ns(ready.quantile(0.5))}"
+
+
+def _fault(part: Evidence) -> str:
+    series = part.matching("psi", (("kind", "some"), ("resource", "memory")))
+    if not series:
+        return ""
+    stalled = float(np.nan_to_num(part.increases(series)).sum()) / part.duration_s / 1e9
+    return f"touch less memory, or give more: page faults, memory pressure {format_share(stalled)}"
+
+
+def _awaiting(part: Evidence) -> str:
+    busy = part.slices("loop.busy", ()).whole
+    if not busy.count:
+        return ""
+    return f"the event loop was busy for up to {format_ns(busy.high)} at a time: move such work off the loop"
+
+
+_RULES: dict[str, Callable[[Evidence], str]] = {
+    "runq": _runq,
+    "disk": _blocked("disk", "wait less for the disk"),
+    "network": _blocked("network", "look at the peer"),
+    "lock": _blocked("lock", "hold the lock for less"),
+    "pipe": _blocked("pipe", "look at the other end of the pipe"),
+    "child": _child,
+    "fault": _fault,
+    "awaiting": _awaiting,
+}
+
+
+def _storms(objective: Objective, part: Evidence) -> Iterator[Advice]:
+    """Yield the search along a path of folders, which fails with ENOENT in all but one."""
+    if objective.metric not in ("syscall.errors", "span.latency"):
+        return
+    wanted = tuple(pair for pair in objective.where if pair[0] in ("role", "span"))
+    lookups = part.matching("syscall.errors", tuple(sorted((*wanted, ("errno", "ENOENT")))))
+    lookups = [series for series in lookups if is_noise(series.label("syscall"), "ENOENT")]
+    if not lookups or not part.duration_s:
+        return
+    rate = float(np.nan_to_num(part.increases(lookups)).sum()) / part.duration_s
+    if rate >= _STORM:
+        calls = ", ".join(printable(name) for name in sorted({series.label("syscall") for series in lookups})[:_TOP])
+        text = f"shorten sys.path, PATH or the library path: {format_count(rate)} look-ups a second failed ({calls})"
+        yield Advice(None, "ENOENT", text)

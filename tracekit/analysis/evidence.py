@@ -1,0 +1,126 @@
+"""What a recording offers to judge by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from tracekit.analysis.slices import Slices
+    from tracekit.histogram import Histogram
+    from tracekit.histogram.parts import Parts
+    from tracekit.records import Exemplar, Interval, Labels, Loss, Series, StackWeight
+
+    Floats = NDArray[np.float64]
+    Numbers = NDArray[np.int64]
+
+_SAMPLED = ("runq.length", "psi", "throttle.", "io.", "host.", "cost.", "gpu.")
+"""Metrics that the collector reads at each tick: events that the kernel lost are none of theirs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """
+    What a recording offers to judge by.
+
+    Attributes:
+        series: all that it knows.
+        histograms: of each histogram series with events, over the whole length.
+        values: float64[intervals] of each counter (increases) and gauge (NaN: no sample).
+        partial: how many intervals are known to lack data.
+        tiers: what the collector was asked to measure: `sched`, `errors`, ...
+        complete: False if the recording has not ended.
+        slices: gives the events of (metric, labels) in each interval.
+        exemplars: gives the slowest spans of (labels of a `span.latency`) as (interval number, span).
+        parts: gives where the time of the spans of (labels of a `span.latency`) went.
+        stacks: gives wall time by stack in the intervals [first, last).
+        findings: what the collector could not measure, each a line.
+        start_ns: of the recording, as the times of *intervals*.
+        offset: number of the first of *intervals* in the recording.
+    """
+
+    series: Sequence[Series]
+    histograms: Mapping[Series, Histogram]
+    values: Mapping[Series, Floats]
+    intervals: Sequence[Interval]
+    partial: int
+    tiers: frozenset[str]
+    losses: Sequence[Loss]
+    complete: bool
+    slices: Callable[[str, Labels], Slices]
+    exemplars: Callable[[Labels], Sequence[tuple[int, Exemplar]]] = lambda _: ()
+    parts: Callable[[Labels], Sequence[Parts]] = lambda _: ()
+    stacks: Callable[[int, int], Mapping[tuple[str, ...], StackWeight]] = lambda *_: {}
+    findings: Sequence[str] = ()
+    start_ns: int = 0
+    offset: int = 0
+
+    def matching(self, metric: str, where: Labels) -> list[Series]:
+        """Return the series of *metric* whose labels include all of *where*."""
+        return [series for series in self.series if series.metric == metric and set(where) <= set(series.labels)]
+
+    def increases(self, series: Iterable[Series]) -> Floats:
+        """Return float64[intervals], the sum of the counters *series*."""
+        columns = [self.values[each] for each in series if each in self.values]
+        return np.asarray(np.sum([np.zeros(len(self.intervals)), *columns], axis=0), dtype=np.float64)
+
+    def samples(self, series: Iterable[Series]) -> Floats:
+        """Return float64[series, intervals], the samples of the gauges *series*; NaN where there is none."""
+        columns = [self.values[each] for each in series if each in self.values]
+        return np.stack(columns) if columns else np.zeros((0, len(self.intervals)))
+
+    def pick(self, numbers: Numbers) -> Evidence:
+        """Return what the intervals *numbers* (positions in `intervals`, ascending) alone offer."""
+        return replace(
+            self,
+            intervals=[self.intervals[number] for number in numbers.tolist()],
+            values={series: column[numbers] for series, column in self.values.items()},
+            slices=lambda metric, where: self.slices(metric, where).pick(numbers),
+            offset=self.offset + int(numbers[0]) if len(numbers) else self.offset,
+        )
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Numbers [first, last) in the recording of *intervals* that follow each other."""
+        return self.offset, self.offset + len(self.intervals)
+
+    def but(self, first: int, last: int) -> Evidence:
+        """Return what all intervals but [first, last) offer."""
+        return self.pick(np.concatenate([np.arange(first), np.arange(last, len(self.intervals))]).astype(np.int64))
+
+    def with_samples(self, series: Series, column: Floats) -> Evidence:
+        """Return the same with a gauge more."""
+        return replace(self, series=[*self.series, series], values={**self.values, series: column})
+
+    @cached_property
+    def seconds(self) -> Floats:
+        """Length of each interval, float64[intervals]; NaN if it has none."""
+        lengths = np.array([interval.duration_ns / 1e9 for interval in self.intervals], dtype=np.float64)
+        return np.where(lengths > 0, lengths, np.nan)
+
+    @cached_property
+    def duration_s(self) -> float:
+        """Length of all intervals in seconds."""
+        return float(np.nansum(self.seconds))
+
+    @cached_property
+    def events(self) -> int:
+        """Number of events recorded in histograms over the whole length, samples not counted."""
+        return sum(part.count for series, part in self.histograms.items() if not is_sampled(series.metric))
+
+    @cached_property
+    def lost(self) -> int:
+        """Number of events seen but not recorded."""
+        return sum(loss.count for loss in self.losses)
+
+
+def is_sampled(metric: str) -> bool:
+    """Tell whether *metric* is read at each tick, so that events that were lost are none of it."""
+    return metric.startswith(_SAMPLED)

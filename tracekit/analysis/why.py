@@ -1,0 +1,116 @@
+"""Why was an objective missed: what the slow ones were made of, what was different when it was worst, what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tracekit.analysis import spans
+from tracekit.analysis.advice import Advice, advise
+from tracekit.analysis.concurrency import SPANS
+from tracekit.analysis.differences import differences
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tracekit.analysis.evidence import Evidence
+    from tracekit.analysis.measurement import Measurement
+    from tracekit.analysis.objectives import Objective
+
+_FLAME = ("on-CPU", "disk", "network", "lock", "pipe", "poll", "fault", "stopped", "other")
+"""Causes whose stacks say more."""
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The stretch furthest on the wrong side of the limit; times count from the start of the recording."""
+
+    start_ns: int
+    end_ns: int
+    value: float
+
+
+@dataclass(frozen=True)
+class Why:
+    """
+    What a miss was made of.
+
+    Attributes:
+        split: (component, share), largest first; the shares add up to 1, some may be negative. Empty: not measured.
+        of: what the split is of, in words.
+        differences: what was different in the worst stretch, each a line.
+        advice: what measured causes suggest, the one that explains most of the miss first.
+        command: the one to run next: its name, and what follows the file.
+    """
+
+    split: tuple[tuple[str, float], ...]
+    of: str
+    differences: tuple[str, ...]
+    advice: tuple[Advice, ...]
+    command: tuple[str, ...]
+
+
+def why(objective: Objective, found: Measurement, worst: Worst | None, evidence: Evidence) -> Why:
+    """Say what the miss of *objective*, measured as *found*, was made of."""
+    split, of = _split(objective, found, evidence)
+    first, last = _stretch(worst, evidence)
+    return Why(
+        split,
+        of,
+        tuple(differences(objective, evidence, first, last)),
+        tuple(advise(objective, dict(split), evidence, first, last)),
+        _command(objective, split, worst),
+    )
+
+
+def _split(objective: Objective, found: Measurement, evidence: Evidence) -> tuple[tuple[tuple[str, float], ...], str]:
+    """Return the shares of the components, and what they are of."""
+    if objective.metric != SPANS or objective.per:
+        return (), ""
+    whole = evidence.slices(SPANS, objective.where).whole
+    anatomy = spans.anatomy(whole, evidence.parts(objective.where))
+    if anatomy is None:
+        return (), ""
+    usual = found.above is not None and found.above > 0.5  # then the median misses too: the tail is not the matter
+    if anatomy.gap and not usual:
+        return _shares(anatomy.gap), f"what the slowest {round(100 - 100 * anatomy.tail_q)} % took beyond the median"
+    return _shares(anatomy.whole.components), "their whole time"
+
+
+def _shares(amounts: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
+    whole = sum(amounts.values())
+    if not whole:
+        return ()
+    shares = [(name, amount / whole) for name, amount in amounts.items() if amount]
+    return tuple(sorted(shares, key=lambda item: -item[1]))
+
+
+def _stretch(worst: Worst | None, evidence: Evidence) -> tuple[int, int]:
+    """Return the numbers of the intervals of the *worst* stretch, [first, last)."""
+    if worst is None:
+        return 0, 0
+    starts = np.array([interval.start_ns - evidence.start_ns for interval in evidence.intervals])
+    return int(np.searchsorted(starts, worst.start_ns)), int(np.searchsorted(starts, worst.end_ns))
+
+
+def _command(objective: Objective, split: tuple[tuple[str, float], ...], worst: Worst | None) -> tuple[str, ...]:
+    """Return the one command that shows most of the cause."""
+    metric, labels = objective.metric, dict(objective.where)
+    between = ("--between", _time(worst.start_ns), _time(worst.end_ns)) if worst else ()
+    cause = split[0][0] if split else {"runq.wait": "runq", "offcpu": labels.get("reason", "other")}.get(metric, "")
+    if cause in _FLAME:
+        role = ("--role", labels["role"]) if "role" in labels else ()
+        return ("flamegraph", *between, *role, "-o", "worst.svg")
+    by = {"runq": ("oncpu", "role"), "child": ("spawn.ready", "role"), "awaiting": ("loop.busy", "thread")}
+    if cause in by:
+        return ("hist", "--metric", by[cause][0], "--by", by[cause][1], *between)
+    if objective.limit.unit == "ns" and not objective.limit.relative:
+        where = [word for name, value in objective.where for word in ("--where", f"{name}={value}")]
+        return ("heatmap", "--metric", metric, *where, "--limit", f"{objective.limit.value / 1e6:g}ms")
+    return ("report", "--all-errors") if metric == "syscall.errors" else ("report",)
+
+
+def _time(ns: int) -> str:
+    return f"{ns / 1e9:.9g}s"
