@@ -19,6 +19,8 @@ SIZES = {
     "sizeof(struct probe_value)": layout.VALUE.size,
     "sizeof(struct probe_latency)": layout.LATENCY_BYTES,
     "sizeof(struct probe_board)": layout.BYTES,
+    "offsetof(struct probe_header, kinds)": layout.ROWS_AT,
+    "offsetof(struct probe_header, lost_kinds)": layout.LOST_KINDS_AT,
     "offsetof(struct probe_board, kinds)": layout.KINDS_AT,
     "offsetof(struct probe_board, errors)": layout.ERRORS_AT,
     "offsetof(struct probe_board, values)": layout.VALUES_AT,

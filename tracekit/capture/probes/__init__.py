@@ -27,7 +27,7 @@ from tracekit.capture.probes.opening import (
     open_board,
 )
 from tracekit.capture.probes.search import Search
-from tracekit.capture.probes.sums import Sum
+from tracekit.capture.probes.sums import Sum, Whole
 from tracekit.capture.probes.words import Words
 from tracekit.records import Loss
 
@@ -109,7 +109,7 @@ class Boards:
         self._opened: list[Facts] = []
         self._ready: dict[int, int] = {}
         self._ready_given: set[int] = set()
-        self._whole: defaultdict[Series, Sum] = defaultdict(Sum)
+        self._whole: defaultdict[Series, Whole] = defaultdict(Whole)
 
     @property
     def kinds(self) -> dict[int, Kind]:
@@ -163,14 +163,16 @@ class Boards:
         """Return what was added since the last time."""
         spans: defaultdict[Series, Sum] = defaultdict(Sum)
         values: defaultdict[Series, float] = defaultdict(float)
-        parts: dict[tuple[Series, int], tuple[int, int]] = {}
         for board in chain(self._living.values(), self._ended):
-            self._gather(board, spans, values, parts)
+            self._gather(board, spans, values)
         for board in self._living.values():
             self._add(board, board.gauges.items(), values)
         while self._ended:
             self._close(self._ended.pop())
-        return Collected([(series, found.slots()) for series, found in spans.items()], list(values.items()), parts)
+        found = _collected(spans, values)
+        for series, slots in found.histograms:
+            self._whole[series].add(slots)
+        return found
 
     def whole(self) -> Iterator[tuple[Series, Slots]]:
         """Yield each histogram since the recording began, as of the last `collect`."""
@@ -216,7 +218,9 @@ class Boards:
         self._ready_given &= alive
 
     def _look(self, tgid: int) -> None:
-        """Look through the descriptors of a process."""
+        """Look through the descriptors of a process, unless its board is still where it was."""
+        if tgid in self._living and _is_where_it_was(self._living[tgid].opened):
+            return
         try:
             self._open_one_of(tgid, candidates(tgid))
             if self._search.is_first and tgid not in self._living:
@@ -267,13 +271,7 @@ class Boards:
         self._opened.append(_facts_of(tgid, opened.header))
         return "open"
 
-    def _gather(
-        self,
-        board: Board,
-        spans: defaultdict[Series, Sum],
-        values: defaultdict[Series, float],
-        parts: dict[tuple[Series, int], tuple[int, int]],
-    ) -> None:
+    def _gather(self, board: Board, spans: defaultdict[Series, Sum], values: defaultdict[Series, float]) -> None:
         gains = board.take(whole=self._living.get(board.tgid) is not board)
         board.role = self._role(board.tgid) or board.role
         self._note_ready(board)
@@ -281,10 +279,6 @@ class Boards:
             series = self._words.series(kind, board.role)
             if series:
                 spans[series].add(gain)
-                self._whole[series].add(gain)
-                for bucket, latency, awaited in gain.parts:
-                    before = parts.get((series, bucket), (0, 0))
-                    parts[series, bucket] = before[0] + latency, before[1] + awaited
         self._add(board, gains.errors, values)
         self._add(board, gains.counters, values)
 
@@ -317,6 +311,19 @@ class Boards:
         if tgid not in self._failed:
             self._failed.add(tgid)
             self._unread += 1
+
+
+def _is_where_it_was(opened: Opened) -> bool:
+    try:
+        return inode_of(opened.path) == opened.inode
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _collected(spans: dict[Series, Sum], values: dict[Series, float]) -> Collected:
+    parts = {(series, at): (ns, awaited) for series, found in spans.items() for at, ns, awaited in found.parts()}
+    histograms = [(series, found.slots()) for series, found in spans.items()]
+    return Collected(histograms, list(values.items()), parts)
 
 
 def _facts_of(tgid: int, header: Header) -> Facts:

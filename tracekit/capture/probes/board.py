@@ -56,11 +56,15 @@ class Board:
     def take(self, *, whole: bool = False) -> Gains:
         """Return what was added since the last time; *whole*: look at every slot, as it is the first or last time."""
         view = self.opened.memory.view
-        header = header_of(view)
-        self._add_kinds(min(header_of(view).kinds, layout.KINDS))  # after the errors that speak of them
-        latencies = list(self._take_latencies(whole=whole, other=header.lost_kinds > 0))
-        errors = self._errors.advance(min(header.errors, layout.ERRORS), self._kinds)
-        return Gains(latencies, errors, self._values.advance(min(header.values, layout.VALUES)))
+        _, errors, values = layout.ROWS.unpack_from(view, layout.ROWS_AT)
+        (kinds,) = layout.COUNT.unpack_from(view, layout.ROWS_AT)  # after the errors, which speak of them
+        (other,) = layout.NUMBER.unpack_from(view, layout.LOST_KINDS_AT)
+        self._add_kinds(min(kinds, layout.KINDS))
+        return Gains(
+            list(self._take_latencies(whole=whole, other=other > 0)),
+            self._errors.advance(min(errors, layout.ERRORS), self._kinds),
+            self._values.advance(min(values, layout.VALUES)),
+        )
 
     @property
     def gauges(self) -> dict[rows.Value, float]:

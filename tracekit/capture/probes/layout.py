@@ -16,7 +16,6 @@ LINK = "/memfd:tracekit (deleted)"
 SLOTS = 4608
 BUCKETS = 288
 BUCKET_SHIFT = 4
-BUCKET_SLOTS = 1 << BUCKET_SHIFT
 KINDS, ERRORS, VALUES, THREADS = 256, 512, 256, 1024
 """Rows there are."""
 
@@ -30,15 +29,17 @@ VALUE = struct.Struct("=dQQII64s160s")
 """value, count, first_ns, type, unused, name, labels."""
 LATENCY = struct.Struct("=3Q8x")
 """errors, low, high; then total[BUCKETS], awaited[BUCKETS], count[SLOTS]."""
-NUMBER = struct.Struct("=Q")
+COUNT, NUMBER = struct.Struct("=I"), struct.Struct("=Q")
 NUMBERS = struct.Struct(f"={BUCKETS}Q")
-SIXTEEN = struct.Struct(f"={BUCKET_SLOTS}Q")
-"""Counts of the slots of one bucket."""
 
 NOTHING, STATIC, DYNAMIC, TABLE = range(4)
 """enum probe_mode: where the current span of a thread is found."""
 COUNTER, GAUGE, MARK = 1, 2, 3
 """enum probe_value_type."""
+
+ROWS = struct.Struct("=3I")
+"""kinds, errors, values of the header: rows in use."""
+ROWS_AT, LOST_KINDS_AT = 48, 64
 
 KINDS_AT = HEADER.size
 ERRORS_AT = KINDS_AT + KINDS * KIND.size

@@ -66,6 +66,7 @@ class Opened(NamedTuple):
     """A board that was found good."""
 
     memory: Memory
+    path: str
     header: Header
     inode: int
     start_ticks: int
@@ -121,7 +122,7 @@ def open_board(tgid: int, path: str) -> Opened:
     except BaseException:
         memory.close()
         raise
-    return Opened(memory, header, inode, start_ticks)
+    return Opened(memory, path, header, inode, start_ticks)
 
 
 def inode_of(path: str) -> int:
