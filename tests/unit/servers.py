@@ -1,0 +1,104 @@
+"""Database servers for tests: on ports and in folders of their own, ended with the session."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PATH = os.pathsep.join([os.environ["PATH"], "/usr/sbin", *map(str, Path("/usr/lib/postgresql").glob("*/bin"))])
+_PATIENCE_S = 60
+
+
+@contextmanager
+def postgresql(folder: Path) -> Iterator[int]:
+    """Yield the port of a PostgreSQL on 127.0.0.1, user `postgres`, no password."""
+    user = _owned(folder, "postgres")
+    make = [_program("initdb", "postgresql"), "-D", folder, "-A", "trust", "-N", "-U", "postgres"]
+    subprocess.run(make, user=user, cwd=folder, check=True, capture_output=True)
+    port = _free_port()
+    options = ["-p", str(port), "-k", "", "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
+    with _serving([_program("postgres", "postgresql"), "-D", str(folder), *options], folder, user, port):
+        yield port
+
+
+@contextmanager
+def mariadb(folder: Path) -> Iterator[int]:
+    """Yield the port of a MariaDB on 127.0.0.1, user `root`, no password."""
+    user = _owned(folder, "mysql")
+    names = ["--no-defaults", f"--datadir={folder}/data"]
+    make = [_program("mariadb-install-db", "mariadb-server"), *names, "--auth-root-authentication-method=normal"]
+    subprocess.run(make, user=user, cwd=folder, check=True, capture_output=True)
+    port = _free_port()
+    where = [f"--port={port}", "--bind-address=127.0.0.1", f"--socket={folder}/s", f"--pid-file={folder}/pid"]
+    with _serving([_program("mariadbd", "mariadb-server"), *names, *where], folder, user, port):
+        yield port
+
+
+@contextmanager
+def redis(folder: Path) -> Iterator[int]:
+    """Yield the port of a Redis on 127.0.0.1."""
+    port = _free_port()
+    command = [_program("redis-server", "redis-server"), "--port", str(port), "--save", "", "--dir", str(folder)]
+    with _serving(command, folder, os.geteuid(), port):
+        yield port
+
+
+def _program(name: str, package: str) -> str:
+    found = shutil.which(name, path=_PATH)
+    if not found:
+        pytest.fail(f"{name} is missing: apt install {package}")
+    return found
+
+
+def _owned(folder: Path, user: str) -> int:
+    """Give *folder* to the server's user where we are root, as which it would not run."""
+    if os.geteuid():
+        return os.geteuid()
+    uid = pwd.getpwnam(user).pw_uid
+    os.chown(folder, uid, -1)
+    for parent in folder.parents:
+        if parent.stat().st_uid == 0 and parent.is_relative_to("/tmp"):
+            parent.chmod(parent.stat().st_mode | 0o011)
+    return uid
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+@contextmanager
+def _serving(command: list[str], folder: Path, user: int, port: int) -> Iterator[None]:
+    log = folder / "server.log"
+    with log.open("w") as out:
+        server = subprocess.Popen(command, user=user, cwd=folder, stdout=out, stderr=out)
+    try:
+        _wait_for(server, port, log)
+        yield
+    finally:
+        server.terminate()
+        server.wait(_PATIENCE_S)
+
+
+def _wait_for(server: subprocess.Popen, port: int, log: Path) -> None:
+    until = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < until and server.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    pytest.fail(f"{server.args[0]} does not answer: {log.read_text()[-500:]}")
