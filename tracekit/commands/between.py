@@ -36,13 +36,19 @@ def intervals(recording: Recording, times: Times) -> Between:
     """
     words = f"{format_ns(times[0])} to {format_ns(times[1])}"
     if times[0] >= times[1]:
-        raise UsageError(f"cannot use --between: {words} ends before it begins", "--between 10s 20s")
+        raise backwards(times)
     middles = [(one.start_ns + one.end_ns) // 2 - recording.start_ns for one in recording.intervals]
     first, last = (bisect_left(middles, time) for time in times)
     if first == last:
         length = format_ns(recording.duration_ns)
         raise EmptyHistogramError(f"cannot show {words}: the recording has no interval there", f"0s to {length}")
     return first, last
+
+
+def backwards(times: Times) -> UsageError:
+    """Return the error for times in the wrong order."""
+    words = f"{format_ns(times[0])} to {format_ns(times[1])}"
+    return UsageError(f"cannot use --between: {words} ends before it begins", "--between 10s 20s")
 
 
 def _times(_ctx: click.Context, _param: click.Parameter, values: tuple[str, str] | None) -> Times | None:

@@ -28,13 +28,21 @@ def histograms(recording: Recording, metric: str, where: dict[str, str], *labels
     """
     Return the histogram series of *metric* ("" is any) that have all of *where*, at least one.
 
+    Raises as `among`.
+    """
+    return among([one for one in recording.series() if one.kind == "histogram"], metric, where, *labels)
+
+
+def among(known: list[Series], metric: str, where: dict[str, str], *labels: str) -> list[Series]:
+    """
+    Return those of *known* that are of *metric* ("" is any) and have all of *where*, at least one.
+
     The names *labels* must be known too.
 
     Raises:
-        UsageError: the recording has no such metric, or the metric no such label.
+        UsageError: there is no such metric, or the metric has no such label.
         EmptyHistogramError: no series has these values.
     """
-    known = [one for one in recording.series() if one.kind == "histogram"]
     found = [one for one in known if metric in ("", one.metric)]
     if not found and known:
         raise unknown("metric", metric, {one.metric for one in known})
@@ -42,7 +50,7 @@ def histograms(recording: Recording, metric: str, where: dict[str, str], *labels
     for name in (*where, *labels):
         if found and name not in names:
             raise unknown("label", name, names)
-    chosen = [one for one in recording.series(metric, where) if one.kind == "histogram"]
+    chosen = [one for one in found if all(one.label(name) == value for name, value in where.items())]
     if not chosen:
         pairs = " and ".join(f"{name}={value}" for name, value in where.items())
         values = sorted({f"{name}={one.label(name)}" for name in where for one in found if one.label(name)})

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from tracekit.histogram import Histogram
-    from tracekit.records import Series
 
 _MS = 1e6
 
@@ -52,16 +51,6 @@ def log(start: float, source: str, entries: Iterable[Entry], corrected: int = 0)
         label = f"Tag={_word(tag)}," if tag else ""
         text = payload.encode(histogram).decode("ascii")
         yield f"{label}{offset:.3f},{length:.3f},{histogram.high / _MS:.3f},{text}"
-
-
-def tag_of(series: Series) -> str:
-    """Return `metric{name=value;name=value}`, in which no name can pass for another's end."""
-    pairs = ";".join(f"{_part(name)}={_part(value)}" for name, value in series.labels)
-    return f"{_part(series.metric)}{{{pairs}}}"
-
-
-def _part(text: str) -> str:
-    return quote(text, safe="/:@()<>[]*+!~.-_", errors="surrogatepass")
 
 
 def _word(text: str) -> str:

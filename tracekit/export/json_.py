@@ -53,7 +53,12 @@ def report(recording: Recording, summary: Summary) -> str:
 
 
 def series(histograms: Mapping[Series, Histogram]) -> str:
-    """Return `{"series": [...]}` of *histograms*, each of at least one event."""
+    """
+    Return `{"series": [...]}` of *histograms*, each of at least one event.
+
+    `"exact": false` says that sum, min and max are of slots, as logs have no more; `corrected_ns` that calls
+    omitted were added.
+    """
     return json.dumps({"series": [_series(one, part) for one, part in histograms.items()]}, indent=1)
 
 

@@ -14,11 +14,13 @@ import math
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote, unquote
 
 import numpy as np
 
 from tracekit.errors import RecordingError, UsageError
 from tracekit.histogram import Histogram, Layout, merge, of_counts, payload
+from tracekit.records import Series
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -44,6 +46,7 @@ _BAD = 1000
 _SLOTS = 1 << 25
 """Slots of all sums together, 256 MiB."""
 _TIME = re.compile(rb"#\[(StartTime|BaseTime):\s*([0-9.eE+-]+)")
+_TAG = re.compile(r"([^{};=]+)\{([^{}]*)\}([^{};=]*)")
 _CORRECTED = re.compile(rf"\[{CORRECTED} ([0-9]{{1,18}})".encode())
 
 
@@ -176,6 +179,26 @@ def is_log(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return file.read(5) in {b"#[Log", b"#[His", b"#[Sta", b"#[Bas", b'"Star'}
+
+
+def tag_of(series: Series) -> str:
+    """Return `metric{name=value;name=value}`, and the unit if it is not ns: in a tag, no name passes for another."""
+    pairs = ";".join(f"{_quoted(name)}={_quoted(value)}" for name, value in series.labels)
+    return f"{_quoted(series.metric)}{{{pairs}}}{'' if series.unit == 'ns' else _quoted(series.unit)}"
+
+
+def series_of(tag: str) -> Series:
+    """Return what `tag_of` named; a tag of another program's becomes a label of `latency`."""
+    found = _TAG.fullmatch(tag)
+    pairs = [pair.partition("=") for pair in found[2].split(";") if pair] if found else []
+    if not found or not all(mark for _, mark, _ in pairs):
+        return Series("latency", (("tag", tag),) if tag else (), "histogram", "ns")
+    labels = tuple(sorted((unquote(name), unquote(value)) for name, _, value in pairs))
+    return Series(unquote(found[1]), labels, "histogram", unquote(found[3]) or "ns")
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="/:@()<>[]*+!~.-_", errors="surrogatepass")
 
 
 class _Clock:

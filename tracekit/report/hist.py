@@ -85,7 +85,7 @@ def _short(value: float, unit: str) -> str:
 
 
 def _bars(whole: Histogram, unit: str) -> list[str]:
-    rows = octaves(whole.counts)
+    rows = octaves(whole.counts, whole.layout)
     most = max(row.count for row in rows)
     marks = {name: quantile(whole, q) for name, q in _QUANTILES.items()}
     cells = []
