@@ -18,7 +18,7 @@ from pathlib import Path
 
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 KINDS_AT, ERRORS_AT, VALUES_AT, LATENCIES_AT = 512, 66048, 98816, 180736
-LATENCY_BYTES, BYTES = 41504, 10805760
+LATENCY_BYTES, BYTES, SLOTS = 41504, 10805760, 4608
 COUNTER, GAUGE, MARK = 1, 2, 3
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 def slot_of(value: int) -> int:
     """Return HdrHistogram's slot for two digits."""
     octave = max(0, value.bit_length() - 8)
-    return min((octave << 7) + (value >> octave), 4607)
+    return min((octave << 7) + (value >> octave), SLOTS - 1)
 
 
 class Board:
@@ -57,7 +57,7 @@ class Board:
 
     def add(self, at: int, more: int) -> None:
         (before,) = struct.unpack_from("=Q", self.memory, at)
-        struct.pack_into("=Q", self.memory, at, before + more)
+        struct.pack_into("=Q", self.memory, at, (before + more) % (1 << 64))
 
     def put(self, at: int, value: int) -> None:
         struct.pack_into("=Q", self.memory, at, value)
@@ -127,7 +127,9 @@ class Target:
         assert self.process.stdin and self.process.stdout
         self.process.stdin.write(code + "\n")
         self.process.stdin.flush()
-        return self.process.stdout.readline().strip()
+        answer = self.process.stdout.readline()
+        assert answer, "the process has ended"
+        return answer.strip()
 
     def publish(self, how: str = "") -> int:
         """Make a board and return its descriptor."""
