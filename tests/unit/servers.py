@@ -25,8 +25,8 @@ _PATIENCE_S = 60
 def postgresql(folder: Path) -> Iterator[int]:
     """Yield the port of a PostgreSQL on 127.0.0.1, user `postgres`, no password."""
     user = _owned(folder, "postgres")
-    make = [_program("initdb", "postgresql"), "-D", folder, "-A", "trust", "-N", "-U", "postgres"]
-    subprocess.run(make, user=user, cwd=folder, check=True, capture_output=True)
+    make = [_program("initdb", "postgresql"), "-D", str(folder), "-A", "trust", "-N", "-U", "postgres"]
+    _made(make, folder, user)
     port = _free_port()
     options = ["-p", str(port), "-k", "", "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
     with _serving([_program("postgres", "postgresql"), "-D", str(folder), *options], folder, user, port):
@@ -39,7 +39,7 @@ def mariadb(folder: Path) -> Iterator[int]:
     user = _owned(folder, "mysql")
     names = ["--no-defaults", f"--datadir={folder}/data"]
     make = [_program("mariadb-install-db", "mariadb-server"), *names, "--auth-root-authentication-method=normal"]
-    subprocess.run(make, user=user, cwd=folder, check=True, capture_output=True)
+    _made(make, folder, user)
     port = _free_port()
     where = [f"--port={port}", "--bind-address=127.0.0.1", f"--socket={folder}/s", f"--pid-file={folder}/pid"]
     with _serving([_program("mariadbd", "mariadb-server"), *names, *where], folder, user, port):
@@ -53,6 +53,12 @@ def redis(folder: Path) -> Iterator[int]:
     command = [_program("redis-server", "redis-server"), "--port", str(port), "--save", "", "--dir", str(folder)]
     with _serving(command, folder, os.geteuid(), port):
         yield port
+
+
+def _made(command: list[str], folder: Path, user: int) -> None:
+    done = subprocess.run(command, user=user, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.fail(f"{command[0]} failed: {done.stdout[-1000:]} {done.stderr[-1000:]}")
 
 
 def _program(name: str, package: str) -> str:
@@ -95,10 +101,8 @@ def _serving(command: list[str], folder: Path, user: int, port: int) -> Iterator
 def _wait_for(server: subprocess.Popen, port: int, log: Path) -> None:
     until = time.monotonic() + _PATIENCE_S
     while time.monotonic() < until and server.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
+        with socket.socket() as client:
+            if not client.connect_ex(("127.0.0.1", port)):
+                return
+        time.sleep(0.05)
     pytest.fail(f"{server.args[0]} does not answer: {log.read_text()[-500:]}")

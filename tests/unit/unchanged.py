@@ -8,11 +8,14 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from textwrap import dedent
+from typing import TYPE_CHECKING
 
 from tracekit.auto.settings import Settings
 from tracekit.capture.instrument import environment
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 AUTO = Settings(spawn=True, db=True)
 TALLY = '''
