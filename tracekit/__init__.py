@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # typing itself would be half of the import
 if TYPE_CHECKING:
     from tracekit.probe import Kind, counter, gauge, mark, snapshot, span, traced
 

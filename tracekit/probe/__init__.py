@@ -7,11 +7,10 @@ and says what each costs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracekit.probe._engine import Counter, Gauge, Kind, Span, board, counter, gauge, mark, span
 from tracekit.probe._traced import traced
 
+TYPE_CHECKING = False  # typing itself would be half of the import
 if TYPE_CHECKING:
     from tracekit.probe._snapshot import Snapshot
 

@@ -166,9 +166,9 @@ class Board:
         self._fd = -1
 
     def copy(self) -> bytes:
-        """Return its SIZE bytes."""
+        """Return its bytes, without the latencies of rows not in use: reading a hole gives it memory."""
         self.is_ours()
-        return self._map[:]
+        return self._map[: layout.LATENCY_AT + len(self._kinds) * layout.LATENCY_SIZE]
 
     def _write_kind(self, row: int, number: int, name: bytes, labels: bytes) -> None:
         layout.KIND.pack_into(self._map, layout.KINDS_AT + row * layout.KIND.size, number, name, labels)

@@ -12,12 +12,12 @@ import sys
 from _thread import _local, get_ident
 from math import isfinite
 from time import monotonic_ns
-from typing import TYPE_CHECKING
 
 from tracekit.probe import _layout as layout
 from tracekit.probe._board import Board
 from tracekit.probe._names import check_text, key_of, type_name
 
+TYPE_CHECKING = False  # typing itself would be half of the import
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
@@ -239,5 +239,5 @@ def mark(name: str, /) -> None:
 
 
 def board() -> bytes:
-    """Return the bytes of this process's board, a struct probe_board."""
+    """Return this process's struct probe_board, without the latencies of rows not in use."""
     return _board.copy()

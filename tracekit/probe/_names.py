@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracekit.probe._layout import NAME_BYTES, TYPE_BYTES
 
+TYPE_CHECKING = False  # typing itself would be half of the import
 if TYPE_CHECKING:
     from collections.abc import Mapping
 

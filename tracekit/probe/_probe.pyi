@@ -17,7 +17,7 @@ class Kind:
     """A kind of span with fixed labels; call it for a span."""
 
     name: str
-    labels: dict[str, str] | None
+    labels: dict[str, str]
     id: int
     """8 bytes of BLAKE2b of name and labels: the same in every process."""
 
@@ -77,4 +77,4 @@ def mark(name: str, /) -> None:
     """Say that the program has come to a point: `mark("ready")`."""
 
 def board() -> bytes:
-    """Return the bytes of this process's board, a struct probe_board."""
+    """Return this process's struct probe_board, without the latencies of rows not in use."""

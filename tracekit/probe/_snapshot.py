@@ -125,7 +125,7 @@ def _span(board: bytes, row: int, errors: dict[str, int]) -> SpanValues | None:
 
 
 def of_board(board: bytes) -> Snapshot:
-    """Return what *board*, SIZE bytes, says. What was never used is not in it."""
+    """Return what the bytes of a board say. What was never used is not in it."""
     header = layout.HEADER.unpack_from(board)
     pid, kinds, errors_used, values_used = header[3], header[8], header[9], header[10]
     lost_kinds, lost_errors, lost_values, lost_threads = header[12:16]

@@ -2,41 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar, overload
-
 from tracekit.probe._engine import Kind, Steps, Traced
 from tracekit.probe._layout import NAME_BYTES
 
+TYPE_CHECKING = False  # typing itself would be half of the import
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-    from typing import Any
+    from typing import Any, TypeVar, overload
 
-Function = TypeVar("Function")
+    Function = TypeVar("Function")
+
+    @overload
+    def traced(target: str | Kind, /) -> Callable[[Function], Function]: ...
+    @overload
+    def traced(target: Function, /) -> Function: ...
+    def traced(target: Any, /) -> Any: ...
+
+else:
+
+    def traced(target, /):
+        """
+        Make every call of a function a span: `@traced`, `@traced("name")` or `@traced(KIND)`.
+
+        Plain functions, methods, classmethods and staticmethods, `async def` (stays a coroutine
+        function), generators and async generators. Without a name it is that of the module and the
+        function, less as many of the first packages as do not fit.
+
+        The span of a generator is current only while it runs, and its latency is the sum of its steps.
+
+        Raises:
+            TypeError: the target is a class, or cannot be called.
+        """
+        if isinstance(target, (str, Kind)):
+            return lambda function: _trace(function, target)
+        return _trace(target, None)
+
 
 # Of code objects, as inspect has them; that would be a heavy import.
 GENERATOR, COROUTINE, ITERABLE_COROUTINE, ASYNC_GENERATOR = 0x20, 0x80, 0x100, 0x200
-
-
-@overload
-def traced(target: str | Kind, /) -> Callable[[Function], Function]: ...
-@overload
-def traced(target: Function, /) -> Function: ...
-def traced(target: Any, /) -> Any:
-    """
-    Make every call of a function a span: `@traced`, `@traced("name")` or `@traced(KIND)`.
-
-    Plain functions, methods, classmethods and staticmethods, `async def` (stays a coroutine
-    function), generators and async generators. Without a name it is that of the module and the
-    function, less as many of the first packages as do not fit.
-
-    The span of a generator is current only while it runs, and its latency is the sum of its steps.
-
-    Raises:
-        TypeError: the target is a class, or cannot be called.
-    """
-    if isinstance(target, (str, Kind)):
-        return lambda function: _trace(function, target)
-    return _trace(target, None)
 
 
 def _trace(function: Any, name: str | Kind | None) -> Any:

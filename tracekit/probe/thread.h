@@ -9,6 +9,7 @@
 #include "board.h"
 
 enum { SPARE_NODES = 64 };
+enum { CONTEXT_PROBES = 16 };		// readers look no further from the hash
 
 struct node {
 	struct probe_node abi;
@@ -93,49 +94,72 @@ static u64 context_hash(u64 context)
 static __u64 *find_top(struct thread *thread, u64 context)
 {
 	struct probe_contexts *contexts = contexts_of(thread);
+	u64 hash = context_hash(context);
 
-	for (u64 at = context_hash(context); contexts; at++) {
-		u64 slot = at & contexts->mask;
+	for (u64 i = 0; contexts && i < CONTEXT_PROBES; i++) {
+		u64 at = (hash + i) & contexts->mask;
 
-		if (contexts->slot[slot].context == context)
-			return &contexts->slot[slot].top;
-		if (!contexts->slot[slot].context)
+		if (contexts->slot[at].context == context)
+			return &contexts->slot[at].top;
+		if (!contexts->slot[at].context)
 			break;
 	}
 	return NULL;
 }
 
-// The Context must not be in the table, and the table not be full.
-static void insert_top(struct probe_contexts *contexts, u64 context, u64 top)
+// The Context must not be in the table. Returns false if there is no slot near enough to its hash.
+static bool insert_top(struct probe_contexts *contexts, u64 context, u64 top)
 {
-	u64 at = context_hash(context);
+	u64 hash = context_hash(context);
 
-	while (contexts->slot[at & contexts->mask].context)
-		at++;
-	contexts->slot[at & contexts->mask].top = top;
-	barrier();
-	contexts->slot[at & contexts->mask].context = context;
-	contexts->used++;
+	for (u64 i = 0; i < CONTEXT_PROBES; i++) {
+		u64 at = (hash + i) & contexts->mask;
+
+		if (contexts->slot[at].top)
+			continue;
+		contexts->used += !contexts->slot[at].context;
+		contexts->slot[at].context = context;
+		barrier();
+		contexts->slot[at].top = top;
+		return true;
+	}
+	return false;
 }
 
-// Returns a table at most a quarter full of the Contexts that have open spans, NULL without memory.
-static struct probe_contexts *copy_contexts(const struct probe_contexts *old)
+static struct probe_contexts *new_contexts(u64 slots)
 {
-	u64 live = 0, slots = 16;
+	struct probe_contexts *contexts = calloc(1, sizeof(*contexts) + slots * sizeof(contexts->slot[0]));
+
+	if (contexts)
+		contexts->mask = slots - 1;
+	return contexts;
+}
+
+static bool copy_tops(struct probe_contexts *to, const struct probe_contexts *from)
+{
+	for (u64 i = 0; from && i <= from->mask; i++)
+		if (from->slot[i].top && !insert_top(to, from->slot[i].context, from->slot[i].top))
+			return false;
+	return true;
+}
+
+// Returns a table of what is in `old` and one more, at most a quarter full. NULL without memory.
+static struct probe_contexts *grown_contexts(const struct probe_contexts *old, u64 context, u64 top)
+{
+	u64 live = 1, slots = 16;
 
 	for (u64 i = 0; old && i <= old->mask; i++)
 		live += old->slot[i].top != 0;
-	while (slots < (live + 1) * 4)
+	while (slots < live * 4)
 		slots *= 2;
-	struct probe_contexts *new = calloc(1, sizeof(*new) + slots * sizeof(new->slot[0]));
+	for (u64 most = slots * 16; slots <= most; slots *= 2) {
+		struct probe_contexts *new = new_contexts(slots);
 
-	if (!new)
-		return NULL;
-	new->mask = slots - 1;
-	for (u64 i = 0; old && i <= old->mask; i++)
-		if (old->slot[i].top)
-			insert_top(new, old->slot[i].context, old->slot[i].top);
-	return new;
+		if (!new || (copy_tops(new, old) && insert_top(new, context, top)))
+			return new;
+		free(new);
+	}
+	return NULL;
 }
 
 // Without memory the spans of this Context are forgotten: their latencies still count.
@@ -148,19 +172,16 @@ static void put_top(struct thread *thread, u64 context, u64 top)
 		*found = top;
 		return;
 	}
-	if (!top)
+	if (!top || (old && old->used * 2 <= old->mask && insert_top(old, context, top)))
 		return;
-	if (!old || old->used * 2 >= old->mask) {
-		struct probe_contexts *new = copy_contexts(old);
+	struct probe_contexts *new = grown_contexts(old, context, top);
 
-		if (!new)
-			return;
-		barrier();
-		thread->abi.contexts = address_of(new);
-		barrier();
-		free(old);
-	}
-	insert_top(contexts_of(thread), context, top);
+	if (!new)
+		return;
+	barrier();
+	thread->abi.contexts = address_of(new);
+	barrier();
+	free(old);
 }
 
 // Nothing that the reader sees in between is another Context's span.
