@@ -131,7 +131,12 @@ def _series(one: Series, part: Histogram) -> Document:
 
 def _numbers(part: Histogram) -> Document:
     quantiles = {str(q): part.quantile(q) if part.count else None for q in QUANTILES}
-    return {"count": part.count, "sum": part.total, "min": part.low, "max": part.high, "quantiles": quantiles}
+    numbers: Document = {"count": part.count, "sum": part.total, "min": part.low, "max": part.high}
+    if not part.exact:
+        numbers["exact"] = False
+    if part.corrected:
+        numbers["corrected_ns"] = part.corrected
+    return numbers | {"quantiles": quantiles}
 
 
 def _cost(summary: Summary) -> Document:

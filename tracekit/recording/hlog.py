@@ -193,12 +193,19 @@ def series_of(tag: str) -> Series:
     pairs = [pair.partition("=") for pair in found[2].split(";") if pair] if found else []
     if not found or not all(mark for _, mark, _ in pairs):
         return Series("latency", (("tag", tag),) if tag else (), "histogram", "ns")
-    labels = tuple(sorted((unquote(name), unquote(value)) for name, _, value in pairs))
-    return Series(unquote(found[1]), labels, "histogram", unquote(found[3]) or "ns")
+    labels = tuple(sorted((_plain(name), _plain(value)) for name, _, value in pairs))
+    return Series(_plain(found[1]), labels, "histogram", _plain(found[3]) or "ns")
 
 
 def _quoted(text: str) -> str:
     return quote(text, safe="/:@()<>[]*+!~.-_", errors="surrogatepass")
+
+
+def _plain(text: str) -> str:
+    try:
+        return unquote(text, errors="surrogatepass")
+    except UnicodeDecodeError:
+        return text
 
 
 class _Clock:
