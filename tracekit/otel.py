@@ -63,7 +63,7 @@ _MOST_NAMES = 128
 """Half of what the probe has room for: a name for each request must not take it from the program's own spans."""
 
 
-class SpanProcessor(sdk.SpanProcessor):
+class SpanProcessor(sdk.SpanProcessor):  # type: ignore[misc,unused-ignore] # a linter may run without the SDK
     """
     Opens a tracekit span where an OpenTelemetry span starts, and ends it where that ends.
 
@@ -89,7 +89,7 @@ class SpanProcessor(sdk.SpanProcessor):
         if query and QUERIES.inside():
             return
         opened = _Open(self._kind(name)(), QUERIES.begin() if query else None)
-        span._tracekit = opened  # type: ignore[attr-defined] # noqa: SLF001 - lives as long as the span does
+        span._tracekit = opened  # type: ignore[attr-defined,unused-ignore] # noqa: SLF001 - lives as long as the span does
         self._open[span.get_span_context().span_id] = opened
         opened.span.__enter__()
 
@@ -170,7 +170,7 @@ def _short(text: str) -> str:
     return " ".join(text.replace("\0", " ").split()).encode(errors="replace")[:_LONGEST].decode(errors="ignore")
 
 
-class AlwaysRecord(Sampler):
+class AlwaysRecord(Sampler):  # type: ignore[misc,unused-ignore]
     """
     Records what *root* would drop, and leaves to it what is exported.
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import functools
 import os
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from tracekit.probe import Kind
 

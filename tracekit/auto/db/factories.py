@@ -9,9 +9,11 @@ So ours sees what reaches the driver, and `isinstance` and the program's own met
 
 from __future__ import annotations
 
-from typing import Any
-
 from tracekit.auto import failures
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _MADE: dict[tuple[type, type], type] = {}
 _MOST = 256

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import functools
 from sqlite3 import dbapi2 as sqlite3  # the package itself is still being imported
-from typing import Any
 
 from tracekit.auto import db
 from tracekit.auto.db.factories import between
 from tracekit.auto.outermost import QUERIES
 from tracekit.probe import Kind
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _FACTORY = 5
 """Position of `factory` among the arguments of connect()."""
