@@ -55,7 +55,10 @@ class Spans:
             return {}
         if number == wire.SPAN_OTHER:
             return {"span": OTHER}
-        kind = self._boards.kinds.get(self._kernel.span_kind(number))
+        ident = self._kernel.span_kind(number)
+        if ident not in self._boards.kinds:
+            self._boards.learn()  # it began after the last `collect`
+        kind = self._boards.kinds.get(ident)
         return {**dict(kind.labels), "span": kind.name} if kind else {"span": UNKNOWN}
 
     def appeared(self, tgid: int, descriptor: int) -> None:

@@ -120,6 +120,11 @@ class Boards:
         """Return the number of boards of living processes."""
         return len(self._living)
 
+    def learn(self) -> None:
+        """Read what new kinds are called, and nothing else."""
+        for board in chain(self._living.values(), self._ended):
+            board.learn()
+
     def latency_series(self, kind_id: int, role: str) -> Series | None:
         """Return the `span.latency` of a kind; None if no board has told what it is."""
         kind = self._words.kinds.get(kind_id)

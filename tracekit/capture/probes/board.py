@@ -57,9 +57,8 @@ class Board:
         """Return what was added since the last time; *whole*: look at every slot, as it is the first or last time."""
         view = self.opened.memory.view
         _, errors, values = layout.ROWS.unpack_from(view, layout.ROWS_AT)
-        (kinds,) = layout.COUNT.unpack_from(view, layout.ROWS_AT)  # after the errors, which speak of them
+        self.learn()  # after the number of errors, which speak of kinds
         (other,) = layout.NUMBER.unpack_from(view, layout.LOST_KINDS_AT)
-        self._add_kinds(min(kinds, layout.KINDS))
         return Gains(
             list(self._take_latencies(whole=whole, other=other > 0)),
             self._errors.advance(min(errors, layout.ERRORS), self._kinds),
@@ -89,9 +88,11 @@ class Board:
         self._lost = max(self._lost, now)
         return self._lost - self._lost_before
 
-    def _add_kinds(self, used: int) -> None:
+    def learn(self) -> None:
+        """Read the words of kinds that are new."""
         view = self.opened.memory.view
-        for row in range(len(self._kinds), used):
+        (used,) = layout.COUNT.unpack_from(view, layout.ROWS_AT)
+        for row in range(len(self._kinds), min(used, layout.KINDS)):
             at = layout.KINDS_AT + row * layout.KIND.size
             kind = rows.kind_of(view[at : at + layout.KIND.size].tobytes()) if row else rows.OTHER_KIND
             if kind is None or kind in self._latencies or not self._accept(kind):
