@@ -1,4 +1,9 @@
-"""Database servers for tests: on ports and in folders of their own, ended with the session."""
+"""
+Database servers for tests: on ports and in folders of their own, ended with the session.
+
+The folders are none of pytest's: it closes those to other users, as whom these servers run where
+the tests run as root.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,37 +28,55 @@ _PATIENCE_S = 60
 
 
 @contextmanager
-def postgresql(folder: Path) -> Iterator[int]:
+def postgresql() -> Iterator[int]:
     """Yield the port of a PostgreSQL on 127.0.0.1, user `postgres`, no password."""
-    user = _owned(folder, "postgres")
-    make = [_program("initdb", "postgresql"), "-D", str(folder), "-A", "trust", "-N", "-U", "postgres"]
-    _made(make, folder, user)
-    port = _free_port()
-    options = ["-p", str(port), "-k", "", "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
-    with _serving([_program("postgres", "postgresql"), "-D", str(folder), *options], folder, user, port):
-        yield port
+    with _folder("postgres", "postgresql") as (folder, user):
+        make = [_program("initdb", "postgresql"), "-D", f"{folder}/data", "-A", "trust", "-N", "-U", "postgres"]
+        _made(make, folder, user)
+        port = _free_port()
+        options = ["-p", str(port), "-k", "", "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
+        command = [_program("postgres", "postgresql"), "-D", f"{folder}/data", *options]
+        with _serving(command, folder, user, port):
+            yield port
 
 
 @contextmanager
-def mariadb(folder: Path) -> Iterator[int]:
+def mariadb() -> Iterator[int]:
     """Yield the port of a MariaDB on 127.0.0.1, user `root`, no password."""
-    user = _owned(folder, "mysql")
-    names = ["--no-defaults", f"--datadir={folder}/data"]
-    make = [_program("mariadb-install-db", "mariadb-server"), *names, "--auth-root-authentication-method=normal"]
-    _made(make, folder, user)
-    port = _free_port()
-    where = [f"--port={port}", "--bind-address=127.0.0.1", f"--socket={folder}/s", f"--pid-file={folder}/pid"]
-    with _serving([_program("mariadbd", "mariadb-server"), *names, *where], folder, user, port):
-        yield port
+    with _folder("mysql", "mariadb-server") as (folder, user):
+        names = ["--no-defaults", f"--datadir={folder}/data"]
+        make = [_program("mariadb-install-db", "mariadb-server"), *names, "--auth-root-authentication-method=normal"]
+        _made(make, folder, user)
+        port = _free_port()
+        where = [f"--port={port}", "--bind-address=127.0.0.1", f"--socket={folder}/s", f"--pid-file={folder}/pid"]
+        with _serving([_program("mariadbd", "mariadb-server"), *names, *where], folder, user, port):
+            yield port
 
 
 @contextmanager
-def redis(folder: Path) -> Iterator[int]:
+def redis() -> Iterator[int]:
     """Yield the port of a Redis on 127.0.0.1."""
-    port = _free_port()
-    command = [_program("redis-server", "redis-server"), "--port", str(port), "--save", "", "--dir", str(folder)]
-    with _serving(command, folder, os.geteuid(), port):
-        yield port
+    with _folder("redis", "redis-server") as (folder, user):
+        port = _free_port()
+        command = [_program("redis-server", "redis-server"), "--port", str(port), "--save", "", "--dir", str(folder)]
+        with _serving(command, folder, user, port):
+            yield port
+
+
+@contextmanager
+def _folder(user: str, package: str) -> Iterator[tuple[Path, int]]:
+    """Yield a folder, and the id of *user*, whose it is where we are root, as which no server would run."""
+    with tempfile.TemporaryDirectory(prefix="tracekit-") as name:
+        uid = os.geteuid() or _user(user, package)
+        os.chown(name, uid, -1)
+        yield Path(name), uid
+
+
+def _user(name: str, package: str) -> int:
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        pytest.fail(f"the user {name} is missing: apt install {package}")
 
 
 def _made(command: list[str], folder: Path, user: int) -> None:
@@ -66,18 +90,6 @@ def _program(name: str, package: str) -> str:
     if not found:
         pytest.fail(f"{name} is missing: apt install {package}")
     return found
-
-
-def _owned(folder: Path, user: str) -> int:
-    """Give *folder* to the server's user where we are root, as which it would not run."""
-    if os.geteuid():
-        return os.geteuid()
-    uid = pwd.getpwnam(user).pw_uid
-    os.chown(folder, uid, -1)
-    for parent in folder.parents:
-        if parent.stat().st_uid == 0 and parent.is_relative_to("/tmp"):
-            parent.chmod(parent.stat().st_mode | 0o011)
-    return uid
 
 
 def _free_port() -> int:

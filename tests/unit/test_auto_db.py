@@ -18,20 +18,20 @@ DB = Settings(db=True)
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with servers.postgresql(tmp_path_factory.mktemp("postgresql")) as port:
+def postgresql() -> Iterator[str]:
+    with servers.postgresql() as port:
         yield str(port)
 
 
 @pytest.fixture(scope="session")
-def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with servers.mariadb(tmp_path_factory.mktemp("mariadb")) as port:
+def mariadb() -> Iterator[str]:
+    with servers.mariadb() as port:
         yield str(port)
 
 
 @pytest.fixture(scope="session")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with servers.redis(tmp_path_factory.mktemp("redis")) as port:
+def redis() -> Iterator[str]:
+    with servers.redis() as port:
         yield str(port)
 
 
