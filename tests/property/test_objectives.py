@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from click import unstyle
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +12,7 @@ from tracekit.analysis.sla import parse
 from tracekit.analysis.verdict import State, judge
 from tracekit.errors import UsageError
 from tracekit.records import labels_of
+from tracekit.report.verdict import lines
 
 VALID = """
 [[objective]]
@@ -24,15 +26,44 @@ series = 'syscall.errors{syscall="openat"}'
 rate = "< 1%"
 """
 
+DERIVED = ["span.concurrency", "training.slowdown", "span.latency"]
+OPTIONS = ['"above 5ms"', '"above 1"', '"above x"', "severity", "per", "during", "each", "window", "burn"]
 anything = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 metrics = st.sampled_from(
-    ["spawn.ready", "runq.length", "syscall.errors", "spawn.failed", "switches", "io.read", "psi", "rss", "cpu", "nope"]
+    [
+        "spawn.ready",
+        "runq.length",
+        "syscall.errors",
+        "spawn.failed",
+        "switches",
+        "io.read",
+        "psi",
+        "rss",
+        "cpu",
+        "nope",
+        *DERIVED,
+    ]
 )
 names = st.sampled_from(["role", "syscall", "errno", "how", "kind", "resource", "x"])
 values = st.one_of(st.sampled_from(["worker", "openat", "ENOENT", "cpu", "exit 1"]), st.text(max_size=8))
 series = st.builds(format_series, metrics, st.dictionaries(names, values, max_size=2).map(labels_of))
 keys = st.sampled_from(
-    ["p50", "p95", '"p99.9"', "p99.9", "mean", "max", "min", "rate", "total", "name", "p0", "series"]
+    [
+        "p50",
+        "p95",
+        '"p99.9"',
+        "p99.9",
+        "mean",
+        "max",
+        "min",
+        "rate",
+        "total",
+        "growth",
+        "name",
+        "p0",
+        "series",
+        *OPTIONS,
+    ]
 )
 limits = st.builds(
     "{}{} {}{}".format,
@@ -41,7 +72,12 @@ limits = st.builds(
     st.sampled_from(["ns", "ms", "h", "B", "GiB", "%", "", "x"]),
     st.sampled_from(["", "/s"]),
 )
-literals = st.one_of(limits.map(lambda text: f"'{text}'"), st.sampled_from(["1", "true", "[]", "{}", "1979-05-27"]))
+literals = st.one_of(
+    limits.map(lambda text: f"'{text}'"),
+    limits.map(lambda text: f"'{text} of baseline'"),
+    st.sampled_from(["1", "true", "[]", "{}", "1979-05-27", "'warning'", "'rss'", "'spawn.ready'", "'evaluation'"]),
+    st.sampled_from(["'role'", "'2s'", "'1h'", "'2 over 4s and 2s'", "['2 over 4s and 2s']", "'9 over 1s and 2s'"]),
+)
 tables = st.builds(
     lambda text, pairs: f"[[objective]]\nseries = '''{text}'''\n" + "".join(f"{k} = {v}\n" for k, v in pairs),
     series,
@@ -63,7 +99,7 @@ def understood(text):
 def judged(objective):
     """The verdict, or none if the objective was refused as it should be."""
     try:
-        return judge([objective], evidence()).verdicts[0]
+        return judge([objective], evidence(), evidence()).verdicts[0]
     except UsageError as error:
         assert (str(error) + error.hint).isprintable()
         return None
@@ -88,6 +124,8 @@ def test_what_is_understood_can_be_judged(parts):
         verdict = judged(objective)
         if verdict:
             assert (verdict.value is None) == (verdict.state is State.NOT_MEASURED) == bool(verdict.reason)
+            shown = lines([("run.tk", judge([objective], evidence(), evidence()))])
+            assert all(unstyle(line).isprintable() for line in shown)
 
 
 @given(st.from_regex(r"[a-z_]+(\.[a-z]+)?", fullmatch=True), st.dictionaries(names, st.text(), max_size=4))

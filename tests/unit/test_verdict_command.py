@@ -76,6 +76,12 @@ p99 = "< 1ms"
 [[objective]]
 series = 'spawn.ready{role="wroker"}'
 p95 = "< 50ms"
+
+[[objective]]
+name = "evaluations are quick"
+series = 'span.latency{span="evaluation"}'
+severity = "critical"
+p99 = "< 50ms"
 """
 PASSING = '[[objective]]\nseries = "rss"\nmax = "< 512MB"\n'
 UNMEASURED = PASSING + '[[objective]]\nseries = "gpu.busy"\nmax = "< 90%"\n'
@@ -116,7 +122,7 @@ def test_only_state_words_have_colour(run, monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     _, without, _ = run(SLA)
 
-    words = {"PASS": 32, "FAIL": 31, "NOT MEASURED": 33}
+    words = {"PASS": 32, "FAIL": 31, "NOT MEASURED": 33, "UNDECIDED": 33}
     for word, colour in words.items():
         coloured = coloured.replace(f"\x1b[{colour}m\x1b[1m{word}\x1b[0m", word)
     assert coloured == plain == without
@@ -138,6 +144,149 @@ def test_junit(run):
 
     assert code == 1
     golden.check("verdict.xml", out)
+
+
+def test_markdown(run):
+    """What a pull request shows."""
+    code, out, _ = run(SLA, "--format", "markdown")
+
+    assert code == 1
+    golden.check("verdict.md", out)
+
+
+def test_github(run):
+    """Annotations at the lines of sla.toml."""
+    code, out, _ = run(SLA, "--format", "github")
+
+    assert code == 1
+    assert all(line.startswith(("::error ", "::warning ", "::notice ")) for line in out.splitlines())
+    golden.check("verdict.github", out)
+
+
+def test_the_annotation_is_at_the_line_of_the_limit(run):
+    """Whatever stands before it."""
+    sla = '# one\n\n[[objective]]\nname = """two\nlines"""\nseries = "rss"\n# six\nmax = "< 1MB"\n'
+
+    line = run(sla, "--format", "github")[1].splitlines()[0]
+
+    assert line.startswith("::error file=sla.toml,line=8,title=FAIL%3A two\\x0alines::max 150 MB, limit < 1MB%0A")
+
+
+def test_several_recordings_are_judged_alone(run, tmp_path):
+    """The exit code is that of the worst; a FAIL outweighs what was not measured."""
+    recordings.write(tmp_path / "empty.tk", Content(intervals=0))
+
+    text = run(PASSING, "empty.tk")[1]
+    code, out, _ = run(PASSING, "--json", "empty.tk")
+    both, failed, _ = run(PASSING.replace("512MB", "1MB"), "--format", "junit", "empty.tk")
+
+    assert [line for line in text.splitlines() if line.endswith(".tk")] == [
+        "PASS: 1 passed, 30 s of run.tk",
+        "NOT MEASURED: 1 not measured, 0 ns of empty.tk",
+    ]
+    assert code == 3
+    assert [part["state"] for part in json.loads(out)] == ["PASS", "NOT MEASURED"]
+    assert both == 1
+    assert [suite.get("name") for suite in ET.fromstring(failed.encode())] == ["run.tk", "empty.tk"]
+
+
+def test_strict(run):
+    """What is no PASS is 1, and a failure in JUnit."""
+    code, out, _ = run(UNMEASURED, "--strict", "--format", "junit")
+
+    assert code == 1
+    assert ET.fromstring(out.encode()).get("failures") == "1"
+
+
+def test_a_warning_fails_no_build(run):
+    """Exit 0, a skipped test, a warning at the line; and said in the text."""
+    sla = PASSING.replace("512MB", "1MB") + 'severity = "warning"\n'
+
+    code, out, _ = run(sla)
+    junit_code, xml, _ = run(sla, "--format", "junit")
+
+    assert (code, junit_code) == (0, 0)
+    assert "[warning]" in out
+    assert "PASS: 1 failed (1 only a warning), 30 s of run.tk" in out
+    assert [ET.fromstring(xml.encode())[0].get(name) for name in ("failures", "skipped")] == ["0", "1"]
+    assert run(sla, "--format", "github")[1].startswith("::warning file=sla.toml,line=3,")
+
+
+def plain(capsys, monkeypatch, *words: str) -> tuple[int, str, str]:
+    """Run the command without -s."""
+    monkeypatch.setattr(sys, "argv", ["tracekit", "verdict", *words])
+    with pytest.raises(SystemExit) as left:
+        main()
+    return int(left.value.code or 0), *capsys.readouterr()
+
+
+def test_objectives_of_a_project(run, tmp_path, capsys, monkeypatch):
+    """[tool.tracekit] of a pyproject.toml, and ./sla.toml before it; errors say where."""
+    project = '[project]\nname = "x"\n\n[[tool.tracekit.objective]]\nseries = "rss"\nmax = "< 1MB"\n'
+    (tmp_path / "pyproject.toml").write_text(project, encoding="utf-8")
+
+    found = plain(capsys, monkeypatch, "run.tk")[0]
+    given = plain(capsys, monkeypatch, "run.tk", "-s", "pyproject.toml", "--format", "github")
+    (tmp_path / "sla.toml").write_text(PASSING, encoding="utf-8")
+    first = plain(capsys, monkeypatch, "run.tk")[0]
+
+    assert (found, given[0], first) == (1, 1, 0)
+    assert "::error file=pyproject.toml,line=6," in given[1]
+
+
+def test_a_project_without_objectives(tmp_path, capsys, monkeypatch):
+    """Nothing to judge by is a usage error that says what to give."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\n', encoding="utf-8")
+
+    code, out, err = plain(capsys, monkeypatch, "run.tk")
+    given, _, words = plain(capsys, monkeypatch, "run.tk", "-s", "pyproject.toml")
+
+    assert (code, out, given) == (2, "", 2)
+    assert err.startswith("tracekit: cannot judge: no objectives were given\n  try: -s sla.toml, or --preset")
+    assert words.startswith("tracekit: cannot use pyproject.toml, tool.tracekit: it has no objective")
+
+
+PRESETS = ["agents", "evaluation", "evaluation-production", "lanes-docs", "lanes-heavy", "lanes-standard"]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_judge_any_recording(run, capsys, monkeypatch, name):
+    """Each can be used as it is: on a recording that has only some of it, what is missing is named."""
+    run(PASSING)
+
+    code, out, err = plain(capsys, monkeypatch, "run.tk", "--preset", name)
+
+    assert (code in (0, 1, 3), err) == (True, "")
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_the_list_of_presets(capsys, monkeypatch):
+    """All of them, a line each."""
+    code, out, _ = plain(capsys, monkeypatch, "--presets")
+
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == PRESETS
+
+
+def test_no_such_preset(run, capsys, monkeypatch):
+    """Named with those there are."""
+    run(PASSING)
+
+    code, _, err = plain(capsys, monkeypatch, "run.tk", "--preset", "agent")
+
+    assert code == 2
+    assert "there is none of this name" in err
+    assert "agents, evaluation" in err
+
+
+def test_a_baseline(run):
+    """The same recording is no larger than itself."""
+    sla = '[[objective]]\nseries = "rss"\nmax = "<= 100% of baseline"\n'
+
+    assert run(sla, "--baseline", "run.tk")[0] == 0
+    assert run(sla)[0] == 3
+    assert run(sla, "--baseline", "none.tk")[0] == 2
 
 
 ATTRIBUTES = {
@@ -182,7 +331,7 @@ def test_a_file_gets_the_same_without_colour(run, tmp_path, monkeypatch, content
 
     assert (code, nothing) == (1, "")
     assert (tmp_path / "out").read_text(encoding="utf-8") == out
-    assert "6 passed, 4 failed, 3 not measured" in err
+    assert "6 passed, 4 failed, 1 undecided, 3 not measured" in err
 
 
 @pytest.mark.parametrize("name", ["run.tk", "sla.toml", "./run.tk"])
@@ -296,7 +445,7 @@ def test_the_tiers_of_the_recording_decide_what_absence_means(run, tmp_path, tie
 
 
 def test_hostile_names_do_nothing(run, tmp_path):
-    """A role that a traced program chose, and a title from a pull request, in all three formats."""
+    """A role that a traced program chose, and a title from a pull request, in all formats."""
     rows = [("runq.wait", {"role": HOSTILE}, [SECOND])]
     recordings.write(tmp_path / "h.tk", Content(histograms=rows))
     title = json.dumps(HOSTILE)
@@ -306,8 +455,13 @@ def test_hostile_names_do_nothing(run, tmp_path):
     document = json.loads(run(sla, "--json", recording="h.tk")[1])
     root = ET.fromstring(run(sla, "--format", "junit", recording="h.tk")[1].encode())
 
-    assert "\x1b" not in text
-    assert "\u202e" not in text
+    marked, noted = (run(sla, "--format", form, recording="h.tk")[1] for form in ("markdown", "github"))
+
+    for shown in (text, marked, noted):
+        assert "\x1b" not in shown
+        assert "\u202e" not in shown
+    assert "<&" not in marked
+    assert len(noted.splitlines()) == 3
     assert document["objectives"][0]["name"] == HOSTILE
     assert root[0][0].get("name").startswith('\\u001b[2J\\u0000\u202e<&"]]>\\ufffe名前: runq.wait')
 

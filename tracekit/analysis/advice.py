@@ -62,7 +62,8 @@ def _runq(part: Evidence) -> str:
     if throttled > 0.01 * part.duration_s * 1e9:
         held = format_ns(throttled / part.duration_s)
         return f"raise the cgroup's CPU limit: it held threads back {held} a second{took}"
-    return f"{format_count(waiting)} threads waited for a CPU: so many CPUs were short, or less work at once{took}"
+    fact = f"{format_count(waiting)} threads at a time waited for a CPU"
+    return f"run less at once, or give as many CPUs more: {fact}{took}"
 
 
 def _users(part: Evidence) -> str:

@@ -94,8 +94,9 @@ def of_quantile(
     share = float(part.sum()) / n
     error = _error(part - share * whole, n * q * (1 - q), level)
     low, high = ranks(n, q, level)
-    low = math.floor(n * q - error.widening * (n * q - low))
-    high = math.ceil(n * q + error.widening * (high - n * q))
+    least, most = _wilson(q, n, error, level)  # bursts miss a tail more often than they overdo it
+    low = min(math.floor(n * q - error.widening * (n * q - low)), math.floor(n * least))
+    high = max(math.ceil(n * q + error.widening * (high - n * q)), math.ceil(n * most) + 1)
     return Confidence(
         at_rank(low) if low >= 1 else 0.0, at_rank(high) if high <= n else math.inf, n / error.effect, error.method
     )
@@ -131,10 +132,7 @@ def of_share(part: Floats, whole: Floats, level: float = LEVEL) -> Confidence:
     n = float(whole.sum())
     share = float(part.sum()) / n
     error = _error(part - share * whole, n * share * (1 - share), level)
-    z2 = _z(level) ** 2 * error.widening**2 / n
-    middle = (share + z2 / 2) / (1 + z2)
-    half = math.sqrt(z2 * max(share * (1 - share), 0.0) + z2**2 / 4) / (1 + z2)
-    return Confidence(max(middle - half, 0.0), min(middle + half, 1.0), n / error.effect, error.method)
+    return Confidence(*_wilson(share, n, error, level), n / error.effect, error.method)
 
 
 def of_ratio(value: float, mine: Confidence, other: float, its: Confidence) -> Confidence:
@@ -153,6 +151,14 @@ def variance_of(part: Histogram) -> float:
 
 def _log(above: float, below: float) -> float:
     return math.inf if below <= 0 or math.isinf(above) else max(math.log(above / below), 0.0)
+
+
+def _wilson(share: float, n: float, error: _Error, level: float) -> tuple[float, float]:
+    """Return the ends of the interval of a *share* of *n* events that are worth fewer."""
+    z2 = _z(level) ** 2 * error.widening**2 / n
+    middle = (share + z2 / 2) / (1 + z2)
+    half = math.sqrt(z2 * max(share * (1 - share), 0.0) + z2**2 / 4) / (1 + z2)
+    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 def _nearer(below: Floats, up_to: Floats, wanted: float, n: int) -> Floats:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tracekit.analysis.confidence import Confidence
     from tracekit.analysis.evidence import Evidence
-    from tracekit.analysis.objectives import Objective, Statistic
+    from tracekit.analysis.objectives import Limit, Objective, Statistic
     from tracekit.analysis.slices import Slices
     from tracekit.histogram import Histogram
     from tracekit.records import Series
@@ -114,7 +114,7 @@ def of_counters(
     increases = evidence.increases(found)
     if not np.isfinite(increases).all():
         return NOT_FINITE
-    if objective.statistic.key == "rate" and (unit == "ns" or objective.limit.unit == "share") and not objective.per:
+    if objective.statistic.key == "rate" and _is_share(objective.limit, unit) and not objective.per:
         return _share(objective, unit, increases, evidence, level)
     total, n = float(increases.sum()), len(increases)
     if objective.statistic.key == "total":
@@ -123,6 +123,11 @@ def of_counters(
     known = confidence.of_rate(*timed, level) if unit == "count" else confidence.of_mean(*timed, 0.0, level)
     rates = increases / evidence.seconds
     return Measurement(total / evidence.duration_s, unit, n, "intervals", evidence.intervals, lambda: rates, known)
+
+
+def _is_share(limit: Limit, unit: str) -> bool:
+    """Tell whether a rate is one of the time, or of what was tried."""
+    return unit == "ns" or (limit.unit == "share" and not limit.relative)
 
 
 def _share(

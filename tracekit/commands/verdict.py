@@ -51,7 +51,7 @@ def _presets() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
-def _list_presets(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+def _listed(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     if wanted:
         for name in _presets():
             click.echo(f"{name:24}{_preset(name).splitlines()[0].lstrip('# ')}")
@@ -62,7 +62,9 @@ def _list_presets(ctx: click.Context, _param: click.Parameter, wanted: bool) -> 
 @click.argument("recordings", metavar="FILE...", nargs=-1, required=True, type=_PATH)
 @click.option("-s", "--sla", metavar="SLA.toml", type=_PATH, multiple=True, help="The objectives; repeatable.")
 @click.option("--preset", "presets", metavar="NAME", multiple=True, help="Ready-made objectives; repeatable.")
-@click.option("--presets", is_flag=True, is_eager=True, expose_value=False, callback=_list_presets, help="List those.")
+@click.option(
+    "--presets", "_list", is_flag=True, is_eager=True, expose_value=False, callback=_listed, help="List those."
+)
 @click.option("--baseline", metavar="FILE", type=_PATH, help="The recording that relative limits compare with.")
 @click.option("--strict", is_flag=True, help="Whatever is no PASS fails: warnings, undecided, not measured.")
 @click.option("--format", "form", type=click.Choice(list(_ENCODERS)), default="text", show_default=True)

@@ -33,7 +33,7 @@ def _lines(name: str, judgement: Judgement) -> Iterator[str]:
         yield from _below(verdict, name)
     for note in notes(judgement):
         yield f"- {_safe(note)}"
-    yield f"{format_ns(judgement.duration_ns)} recorded."
+    yield f"- {format_ns(judgement.duration_ns)} recorded"
     yield ""
 
 

@@ -37,7 +37,7 @@ def lines(judged: Sequence[tuple[str, Judgement]]) -> Iterator[str]:
         yield ""
         for note in notes(judgement):
             yield from _wrapped(f"note: {note}", 6)
-        yield summary(judgement, name)
+        yield from _last(summary(judgement, name))
 
 
 def encode(judged: Sequence[tuple[str, Judgement]]) -> bytes:
@@ -91,6 +91,12 @@ def _head(line: str) -> list[str]:
         return [line]
     name, _, rest = line.rpartition("  ")
     return [name.rstrip(), *_wrapped(" " * _STATE + rest, _STATE)] if name else [line]
+
+
+def _last(line: str) -> list[str]:
+    """Break the summary before its last part if it is too long."""
+    head, _, tail = line.rpartition(", ")
+    return [line] if len(click.unstyle(line)) <= WIDTH else [f"{head},", " " * 6 + tail]
 
 
 def _word(state: State) -> str:
