@@ -142,7 +142,7 @@ def test_what_a_log_lost_is_said(run: Run, tmp_path: Path) -> None:
 
     assert code == 0
     assert "47,977" in out
-    assert err == f"note: {torn}: line 65 left out: it ends in the middle\n"
+    assert err == f"note: {torn}: line 66 left out: it ends in the middle\n"
 
 
 @pytest.mark.parametrize(

@@ -101,14 +101,14 @@ def of_quantile(parts: Sequence[Histogram], q: float, level: float = LEVEL) -> C
     whole = merge(parts)
     if not whole.count:
         raise EmptyHistogramError("cannot bound a quantile: the histogram has no events")
-    rows = _rows(parts, whole)
+    rows, first = _rows(parts, whole)
     correlation = _correlation(rows, q)
     worth = effective(rows, q, correlation)
     by_rank = _by_rank(whole, q, worth, level)
     if len(rows) < 2 * _BLOCKS:
         return Confidence(*by_rank, level, whole.count, worth, "binomial", 0)
     block = _block(correlation, len(rows))
-    drawn = [int(whole.layout.upper[slot]) for slot in _bootstrap(rows, q, level, block)]
+    drawn = [int(whole.layout.upper[first + slot]) for slot in _bootstrap(rows, q, level, block)]
     low = None if by_rank[0] is None else min(by_rank[0], drawn[0])
     high = None if by_rank[1] is None else max(by_rank[1], min(drawn[1], whole.high))
     method = "binomial" if (low, high) == by_rank else "bootstrap"
@@ -143,13 +143,18 @@ def effective(rows: NDArray[np.float64], q: float, correlation: float) -> float:
     return float(count / (design * _student(max(size / lasting - 1, 2)) ** 2))
 
 
-def _rows(parts: Sequence[Histogram], whole: Histogram) -> NDArray[np.float64]:
-    """Return float64[intervals, slots], neighbours pooled to at most _ROWS, those without events left out."""
-    size = min(len(parts), _ROWS)
-    rows = np.zeros((size, whole.layout.slots))
+def _rows(parts: Sequence[Histogram], whole: Histogram) -> tuple[NDArray[np.float64], int]:
+    """
+    Return float64[intervals, slots] and the slot of the first column.
+
+    Neighbours are pooled to at most _ROWS; rows without events and slots on the outside without any are left out.
+    """
+    filled = np.flatnonzero(whole.counts)
+    used = slice(int(filled[0]), int(filled[-1]) + 1)
+    rows = np.zeros((min(len(parts), _ROWS), used.stop - used.start))
     for number, part in enumerate(parts):
-        rows[number * size // len(parts)] += part.to(whole.layout).counts
-    return rows[rows.any(axis=1)]
+        rows[number * len(rows) // len(parts)] += part.to(whole.layout).counts[used]
+    return rows[rows.any(axis=1)], used.start
 
 
 def _slots(rows: NDArray[np.float64], q: float) -> NDArray[np.int64]:
