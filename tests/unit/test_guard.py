@@ -336,9 +336,9 @@ def test_a_waiter_of_a_closed_loop_is_passed_over(name):
 
 
 def in_child(program):
-    """Run a program of its own: memory that a test gives back may stay with its process."""
+    """Run a program of its own: memory that a test gives back may stay with its process. Python 3.12 warns of forks."""
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(program)],
         check=False,
         cwd=ROOT,
         capture_output=True,
@@ -492,6 +492,48 @@ def test_a_success_in_between_starts_the_count_again(name):
                 raise error
 
     assert (breaker.state, breaker.failures) == ("closed", 1)
+
+
+def test_who_began_before_it_opened_does_not_close_it(name):
+    """Nor does it end the try of another: only that one's result counts."""
+    breaker = Breaker(failures=1, cool_down=0.1)
+    limited = guard(name, breaker=breaker)
+
+    def fail():
+        with limited:
+            raise OSError
+
+    async def slow(seconds):
+        async with limited:
+            await asyncio.sleep(seconds)
+
+    async def main():
+        early = [asyncio.create_task(slow(seconds)) for seconds in (0.02, 0.2)]
+        await asyncio.sleep(0.01)
+        with pytest.raises(OSError):
+            fail()
+        await early[0]
+        after_success = breaker.state
+        await asyncio.sleep(0.1)
+        trial = asyncio.create_task(slow(0.2))
+        await early[1]
+        during_trial = breaker.lets_in()
+        await trial
+        return after_success, during_trial, breaker.state
+
+    assert asyncio.run(main()) == ("open", False, "closed")
+
+
+def test_a_use_that_cannot_begin_gives_its_place_back(name, monkeypatch):
+    """No more threads for the watcher, no /proc: the next one is not shut out."""
+    limited = guard(name, concurrency=1, patience=0)
+    with monkeypatch.context() as broken:
+        broken.setattr("tracekit.guard.use.WATCHER", None)
+        with pytest.raises(AttributeError), limited:
+            pass
+
+    with limited:
+        pass
 
 
 def test_who_waited_while_it_opened_does_not_begin(name):

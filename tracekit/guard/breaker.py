@@ -38,14 +38,15 @@ class Breaker:
         self._lock = threading.Lock()
         self._failures = 0
         self._opened_ns = 0
-        self._trying = False
+        self._trial: object = None
+        """The use that tries while half-open."""
 
     @property
     def state(self) -> State:
         """closed: uses begin; open: none does; half-open: one may, or does."""
         if self._failures < self.limit:
             return "closed"
-        cool = self._trying or time.monotonic_ns() - self._opened_ns >= self._cool_down_ns
+        cool = self._trial or time.monotonic_ns() - self._opened_ns >= self._cool_down_ns
         return "half-open" if cool else "open"
 
     @property
@@ -55,21 +56,23 @@ class Breaker:
 
     def lets_in(self) -> bool:
         """Tell whether a use would begin now."""
-        return self.state == "closed" or (self.state == "half-open" and not self._trying)
+        return self.state == "closed" or (self.state == "half-open" and not self._trial)
 
-    def enter(self) -> bool:
-        """Begin a use, if it may: the only one while half-open."""
+    def enter(self, use: object) -> bool:
+        """Begin *use*, if it may: the only one while half-open."""
         with self._lock:
             allowed = self.lets_in()
-            self._trying |= allowed and self._failures >= self.limit
+            if allowed and self._failures >= self.limit:
+                self._trial = use
             return allowed
 
-    def leave(self, *, failed: bool | None) -> None:
-        """End a use; None: it says nothing, as it was cancelled."""
+    def leave(self, use: object, *, failed: bool | None) -> None:
+        """End *use*; failed is None if it was cancelled. That says nothing, nor does one that began before it opened."""
         with self._lock:
-            self._trying = False
-            if failed:
-                self._failures += 1
-                self._opened_ns = time.monotonic_ns()
-            elif failed is not None:
-                self._failures = 0
+            late = self._failures >= self.limit and use is not self._trial
+            if use is self._trial:
+                self._trial = None
+            if late or failed is None:
+                return
+            self._failures = self._failures + 1 if failed else 0
+            self._opened_ns = time.monotonic_ns()

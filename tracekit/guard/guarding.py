@@ -138,12 +138,13 @@ class Guard:
     def __enter__(self) -> Use:
         if self.tells_async:
             raise TypeError(f"{self.name}: on_violation is async: use `async with`")
-        refusal = self._refusal() or self._wait() or self._pass_breaker()
+        span = self._kind()
+        refusal = self._refusal() or self._wait() or self._pass_breaker(span)
         if refusal:
             self.count(refusal)
             call(self.on_violation, refusal)
             raise ERRORS[refusal.limit](refusal)
-        return self._begin(threading.get_ident(), None)
+        return self._begin(span, threading.get_ident(), None)
 
     def __exit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
@@ -160,13 +161,14 @@ class Guard:
         self._finish(span, error)
 
     async def __aenter__(self) -> Use:
-        refusal = self._refusal() or await self._wait_async() or self._pass_breaker()
+        span = self._kind()
+        refusal = self._refusal() or await self._wait_async() or self._pass_breaker(span)
         if refusal:
             self.count(refusal)
             await await_call(self.on_violation, refusal)
             raise ERRORS[refusal.limit](refusal)
         task = asyncio.current_task()
-        return self._begin(task, task)
+        return self._begin(span, task, task)
 
     async def __aexit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
@@ -188,9 +190,9 @@ class Guard:
             return None
         return Violation(self.name, "breaker", self._breaker.failures, self._breaker.limit)
 
-    def _pass_breaker(self) -> Violation | None:
+    def _pass_breaker(self, span: probe.Span) -> Violation | None:
         """Let the breaker have the last word: it may have opened while this use waited for its place."""
-        if not self._breaker or self._breaker.enter():
+        if not self._breaker or self._breaker.enter(span):
             return None
         self._give_place()
         return Violation(self.name, "breaker", self._breaker.failures, self._breaker.limit)
@@ -214,12 +216,16 @@ class Guard:
         waited_ns = time.monotonic_ns() - begin_ns
         return Violation(self.name, "concurrency", waited_ns, round((patience_s or 0) * 1e9))
 
-    def _begin(self, key: object, task: asyncio.Task[Any] | None) -> Use:
-        use, span = Use(self, task), self._kind()
+    def _begin(self, span: probe.Span, key: object, task: asyncio.Task[Any] | None) -> Use:
+        try:
+            use = Use(self, task)
+            use.watch()
+        except BaseException as error:  # no /proc, no more threads
+            self._leave(span, error)
+            raise
         with self._lock:
             self._uses.setdefault(key, []).append((use, span))
         span.__enter__()
-        use.watch()
         return use
 
     def _take(self, key: object) -> tuple[Use, probe.Span] | None:
@@ -236,9 +242,12 @@ class Guard:
 
     def _finish(self, span: probe.Span, error: BaseException | None) -> None:
         span.__exit__(type(error) if error else None, error, None)
+        self._leave(span, error)
+
+    def _leave(self, span: probe.Span, error: BaseException | None) -> None:
         if self._breaker:
             cancelled = error is not None and not isinstance(error, Exception)
-            self._breaker.leave(failed=None if cancelled else error is not None)
+            self._breaker.leave(span, failed=None if cancelled else error is not None)
         self._give_place()
 
     def _give_place(self) -> None:

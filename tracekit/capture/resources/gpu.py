@@ -71,9 +71,10 @@ class Gpus:
             self._absent = True
             self._missing.note("gpu", nvidia.NO_DEVICE)
             return []
-        if self._has_foreign_ids():
+        foreign = self._has_foreign_ids()
+        if foreign:
             self._missing.note("gpu.process.memory, gpu.process.utilisation", _FOREIGN_IDS)
-        self._thread = _Reader(joins=not self._has_foreign_ids())
+        self._thread = _Reader(joins=not foreign)
         self._thread.start()
         self._thread.ask(live)
         return []
