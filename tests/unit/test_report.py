@@ -432,3 +432,17 @@ def test_loss_is_loud_and_says_what_it_means(run: Run, tmp_path: Path) -> None:
 
     assert "LOST 5 events in 1 of 1 intervals: ring 3 (processes not seen), new_reason 2" in " ".join(out.split())
     assert "nothing was lost" not in out
+
+
+def test_the_report_has_a_line_for_a_hook_that_failed(run: Run, tmp_path: Path) -> None:
+    """One for each, however many roles met it; its text is the program's, and made harmless."""
+    why = {"hook": "redis.client", "why": "LookupError: \x1b[31m"}
+    failed = [("app.tracekit.hook_failed", {"role": role, **why}, 3.0) for role in ("a", "b")]
+    many = [("app.tracekit.hook_failed", {"hook": f"z:{n}", "why": "no"}, 1.0) for n in range(7)]
+    file = write(tmp_path / "x.tk", Content(counters=failed + many))
+
+    _, out, _ = run("report", file)
+
+    lines = out.splitlines()
+    assert [line for line in lines if "redis" in line] == [r"  spans of redis.client: LookupError: \x1b[31m"]
+    assert "  spans of 2 more" in lines

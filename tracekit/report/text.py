@@ -58,7 +58,7 @@ def report(recording: Recording, summary: Summary, *, all_errors: bool = False) 
         _spawns(summary),
         _use(summary, recording.host.memory_bytes),
         _in_flight(summary),
-        _gaps(recording.host.findings),
+        _gaps([*recording.host.findings, *_unhooked(summary)]),
         [*_loss(summary, len(recording.intervals)), _cost(summary), _LEGEND],
     ]
     return [line for section in sections if section for line in ("", *section)][1:]
@@ -386,6 +386,14 @@ def _gaps(findings: Sequence[str]) -> list[str]:
     if not findings:
         return []
     return [heading("Not measured here"), *(f"  {fit(finding, WIDTH - 2)}" for finding in findings)]
+
+
+def _unhooked(summary: Summary) -> list[str]:
+    """Say what of an unchanged program has no spans, and why (tracekit/auto/failures.py)."""
+    failed = [s for s, count in summary.counters.items() if s.metric == "app.tracekit.hook_failed" and count]
+    lines = sorted({f"spans of {series.label('hook')}: {series.label('why')}" for series in failed})
+    more = len(lines) - _ROWS
+    return [*lines[:_ROWS], f"spans of {more} more"] if more > 0 else lines
 
 
 def _loss(summary: Summary, intervals: int) -> list[str]:
