@@ -144,7 +144,7 @@ static __always_inline __u64 innermost(struct probe_thread *thread)
 {
 	__u64 context, mask, slot[2];
 
-	if (!thread || !thread->context_at)
+	if (!thread->context_at)
 		return 0;
 	if (read_user(&context, sizeof(context), thread->context_at)) {
 		count_loss(LOSS_SPAN_READ);
@@ -192,6 +192,7 @@ static __always_inline void gather(struct open_span *open, struct span_sums *now
 {
 	__u64 *had = (__u64 *)&open->had, *base = (__u64 *)&open->base, *sums = (__u64 *)now;
 
+#pragma clang loop unroll(disable)	// unrolled, it would take half of the stack
 	for (int i = 0; i < SUMS; i++)
 		had[i] += sums[i] - base[i];
 }
@@ -278,12 +279,14 @@ static __always_inline void fit(struct span_sums *sums, __u64 latency)
 {
 	__u64 excess = 0;
 
+#pragma clang loop unroll(disable)
 	for (int i = 0; i < WAITS; i++)
 		excess += sums->wait_ns[i];
 	if (excess <= latency)
 		return;
 	excess -= latency;
-	for (int i = WAITS - 1; i >= 0; i--) {
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < WAITS; i++) {
 		__u64 off = sums->wait_ns[i] < excess ? sums->wait_ns[i] : excess;
 
 		sums->wait_ns[i] -= off;
@@ -310,6 +313,7 @@ static __always_inline void add_parts(struct task_state *state, __u32 span, __u6
 
 	__u64 *to = (__u64 *)&parts->sums, *from = (__u64 *)&open->had;
 
+#pragma clang loop unroll(disable)
 	for (int i = 0; i < SUMS; i++)
 		bump(to + i, from[i]);
 }
@@ -344,12 +348,13 @@ static __always_inline void record_if_slow(struct task_state *state, __u32 span,
 }
 
 // A span has ended. Global, as settle_absence is.
-__noinline int settle_span(struct task_state *state, struct probe_end *end, __u64 pid_tgid)
+__noinline int settle_span(struct task_state *state, __u64 pid_tgid)
 {
-	if (!state || !end)
+	if (!state)
 		return 0;
 
 	struct task_spans *spans = &state->spans;
+	struct probe_end *end = &spans->end;
 	struct open_key key = { .span = { .node = end->node, .start_ns = end->start_ns }, .tgid = pid_tgid >> 32 };
 	struct open_span *open = bpf_map_lookup_elem(&open_spans, &key);
 	__u64 latency = end->duration_ns & ~(PROBE_AWAITED | PROBE_FAILED);
@@ -375,14 +380,14 @@ __noinline int settle_span(struct task_state *state, struct probe_end *end, __u6
 }
 
 // Settle the spans of one class that have ended since the last look, oldest first. Global, as settle_absence is.
-__noinline int settle_ends(struct task_state *state, struct probe_thread *thread, __u32 class, __u64 pid_tgid)
+__noinline int settle_ends(struct task_state *state, __u32 class, __u64 pid_tgid)
 {
-	if (!state || !thread || class > 1)
+	if (!state)
 		return 0;
 
 	struct task_spans *spans = &state->spans;
-	__u64 ended = thread->ended[class & 1], seen = spans->ended[class & 1];
-	__u64 ring = thread->ends + class * PROBE_ENDS * sizeof(struct probe_end);
+	__u64 ended = spans->thread.ended[class & 1], seen = spans->ended[class & 1];
+	__u64 ring = spans->thread.ends + class * PROBE_ENDS * sizeof(struct probe_end);
 
 	if (ended == seen)
 		return 0;
@@ -394,14 +399,12 @@ __noinline int settle_ends(struct task_state *state, struct probe_thread *thread
 		seen = ended - PROBE_ENDS;
 	}
 	for (int i = 0; i < MAX_ENDS_A_LOOK && seen != ended; i++, seen++) {
-		struct probe_end end;
-
-		if (read_user(&end, sizeof(end), ring + (seen & (PROBE_ENDS - 1)) * sizeof(end))) {
+		if (read_user(&spans->end, sizeof(spans->end), ring + (seen & (PROBE_ENDS - 1)) * sizeof(spans->end))) {
 			count_loss(LOSS_SPAN_READ);
 			seen = ended;
 			break;
 		}
-		settle_span(state, &end, pid_tgid);
+		settle_span(state, pid_tgid);
 	}
 	spans->ended[class & 1] = seen;
 	return 0;
@@ -442,7 +445,6 @@ static __always_inline int walk(struct task_state *state, __u64 top)
 static __always_inline void look(struct task_state *state, __u64 pointer, __u64 pid_tgid, enum look how)
 {
 	struct task_spans *spans = &state->spans;
-	struct probe_thread thread;
 	__u64 at, top = 0;
 
 	if (spans->board.mode == PROBE_TABLE) {
@@ -452,15 +454,15 @@ static __always_inline void look(struct task_state *state, __u64 pointer, __u64 
 	long found = locate(&spans->board, pointer, &at);
 
 	if (!found)
-		found = read_user(&thread, sizeof(thread), at);
+		found = read_user(&spans->thread, sizeof(spans->thread), at);
 	if (found < 0)
 		count_loss(LOSS_SPAN_READ);
 	if (!found) {
-		if (how == LOOK_AND_SETTLE && thread.ends) {
-			settle_ends(state, &thread, 0, pid_tgid);
-			settle_ends(state, &thread, 1, pid_tgid);
+		if (how == LOOK_AND_SETTLE && spans->thread.ends) {
+			settle_ends(state, 0, pid_tgid);
+			settle_ends(state, 1, pid_tgid);
 		}
-		top = innermost(&thread);
+		top = innermost(&spans->thread);
 	}
 	if (!top && !spans->depth) {
 		state->span = SPAN_NONE;

@@ -23,7 +23,10 @@ struct task_spans {		// of a thread whose process has a board
 	__u64 ended[2];		// of struct probe_thread: seen so far
 	struct span_sums sums;	// what the thread went through inside of spans, ever
 	struct span_key open[MAX_OPEN_SPANS];	// innermost first, as of the last look
-	struct span_key seen[MAX_OPEN_SPANS];	// of this look
+	// what a look reads; not on the stack, of which 6.1 has too little
+	struct span_key seen[MAX_OPEN_SPANS];
+	struct probe_thread thread;
+	struct probe_end end;
 	__u32 depth;
 	__u32 records;		// in open_spans, made by this thread
 	__u8 looking;		// a look is under way: another one, by an interrupt, would meet half of it
