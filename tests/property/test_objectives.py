@@ -27,7 +27,7 @@ rate = "< 1%"
 """
 
 DERIVED = ["span.concurrency", "training.slowdown", "span.latency"]
-OPTIONS = ['"above 5ms"', '"above 1"', '"above x"', "severity", "per", "during", "each", "window", "burn"]
+OPTIONS = ["name", '"above 5ms"', '"above 1"', '"above x"', "severity", "per", "during", "each", "window", "burn"]
 anything = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 metrics = st.sampled_from(
     [

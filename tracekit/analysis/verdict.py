@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -248,8 +247,3 @@ def _worst(limit: Limit, found: Measurement, evidence: Evidence) -> Worst | None
     number = int(np.nanargmax(values) if limit.upper else np.nanargmin(values))
     stretch = found.stretches[number]
     return Worst(stretch.start_ns - evidence.start_ns, stretch.end_ns - evidence.start_ns, float(values[number]))
-
-
-def unbounded(known: Confidence) -> bool:
-    """Tell whether there are too few events for an upper end."""
-    return math.isinf(known.high)
