@@ -67,7 +67,7 @@ class Breaker:
             return allowed
 
     def leave(self, use: object, *, failed: bool | None) -> None:
-        """End *use*; failed is None if it was cancelled. That says nothing, nor does one that began before it opened."""
+        """End *use*; failed is None if it was cancelled. That says nothing; nor does who began before it opened."""
         with self._lock:
             late = self._failures >= self.limit and use is not self._trial
             if use is self._trial:
