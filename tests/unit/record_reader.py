@@ -5,6 +5,7 @@ It shares no code with the probe.
 """
 
 from ctypes import string_at
+from functools import cache
 from struct import unpack, unpack_from
 from threading import get_ident
 
@@ -13,7 +14,8 @@ ERRORS_BYTES, VALUES_BYTES = 512 * 64, 256 * 256
 NOTHING, STATIC, DYNAMIC, TABLE = range(4)
 HASH, WORD = 0x9E3779B97F4A7C15, (1 << 64) - 1
 PROBES = 16
-LONG_NS, ENDS = 100_000, 256
+ENDS = 256
+_names = {}
 
 
 def _words(address, count):
@@ -26,14 +28,18 @@ def _board():
     return board()
 
 
-def mode():
-    return unpack_from("<I", _board(), 20)[0]
+@cache
+def _place():
+    """Mode, offset and module: no fork changes them."""
+    return unpack_from("<IqQ", _board(), 20)
 
 
-def _record_at(board):
-    mode, offset, module = unpack_from("<IqQ", board, 20)
+def _record_at():
+    mode, offset, module = _place()
     if mode == STATIC:
         return get_ident() + offset
+    if mode == NOTHING:
+        return 0
     dtv = _words(get_ident() + 8, 1)[0]
     if _words(dtv - 16, 1)[0] < module:
         return 0
@@ -43,7 +49,7 @@ def _record_at(board):
 
 def record():
     """Return top, context, context_at, contexts, ends, ended short and long; None if the thread has none."""
-    at = _record_at(_board())
+    at = _record_at()
     return _words(at, 7) if at else None
 
 
@@ -67,15 +73,21 @@ def _top(found):
     return 0
 
 
-def _name(board, number):
+def _read_names():
+    board = _board()
     for row in range(unpack_from("<I", board, 48)[0]):
         at = KINDS_AT + row * KIND_BYTES
-        if unpack_from("<Q", board, at)[0] == number:
-            return board[at + 8 : at + 72].split(b"\0")[0].decode()
-    raise AssertionError(f"no kind {number:#x}")
+        _names[unpack_from("<Q", board, at)[0]] = board[at + 8 : at + 72].split(b"\0")[0].decode()
 
 
-def _in_table(board):
+def _name(number):
+    if number not in _names:
+        _read_names()
+    return _names[number]
+
+
+def _in_table():
+    board = _board()
     at = KINDS_AT + 256 * KIND_BYTES + ERRORS_BYTES + VALUES_BYTES
     hashed = (get_ident() * HASH & WORD) >> 40
     for i in range(PROBES):
@@ -89,26 +101,25 @@ def _in_table(board):
 
 def chain():
     """Return the names of the open spans of the running Context, innermost first."""
-    board, names = _board(), []
+    names = []
     node = _top(record() or (0,) * 7)
     while node:
         kind, _, node = _words(node, 3)
-        names.append(_name(board, kind))
+        names.append(_name(kind))
     return names
 
 
 def current():
     """Return the name of the current span, None if there is none."""
-    board = _board()
-    if unpack_from("<I", board, 20)[0] == TABLE:
-        kind = _in_table(board)
-        return _name(board, kind) if kind else None
+    if _place()[0] == TABLE:
+        kind = _in_table()
+        return _name(kind) if kind else None
     return (chain() or [None])[0]
 
 
 def ends(long):
     """Return (name, duration_ns, awaited, failed) of the last ended spans of this thread, oldest first."""
-    board, found = _board(), record()
+    found = record()
     count, first = found[5 + long], found[4] + long * ENDS * 32
     rows = [_words(first + 32 * (n % ENDS), 4) for n in range(max(0, count - ENDS), count)]
-    return [(_name(board, kind), ns & (1 << 62) - 1, bool(ns >> 63), bool(ns >> 62 & 1)) for _, _, ns, kind in rows]
+    return [(_name(kind), ns & (1 << 62) - 1, bool(ns >> 63), bool(ns >> 62 & 1)) for _, _, ns, kind in rows]

@@ -27,24 +27,54 @@ def _memfd() -> int:
         return os.memfd_create("tracekit", flags)
 
 
-def _new_file() -> int:
-    """Return a sealed memfd of the size of a board. Raises OSError."""
-    from fcntl import F_DUPFD_CLOEXEC, fcntl  # noqa: PLC0415 - not where memfds are not
+def _take_standard_files() -> list[int]:
+    """Open the files 0 to 2 that a daemon has closed, and maybe one more: a board must not be one of them."""
+    taken = [os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)]
+    while taken[-1] <= 2:
+        taken.append(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+    return taken
+
+
+def _map_file(fd: int) -> tuple[mmap.mmap, int]:
+    """Return *fd* mapped, and the one descriptor of it that is left: before 3.13 mmap keeps another one."""
+    if sys.version_info >= (3, 13):
+        return mmap.mmap(fd, layout.SIZE, trackfd=False), fd
+    mapped = mmap.mmap(fd, layout.SIZE)
+    same = [int(link.name) for link in os.scandir("/proc/self/fd") if _is_file(link, os.fstat(fd))]
+    for other in same:
+        if other != fd:
+            os.close(fd)
+            return mapped, other
+    return mapped, fd
+
+
+def _is_file(link: os.DirEntry[str], file: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(link.stat(), file)
+    except OSError:
+        return False  # the one that lists the others
+
+
+def _new_file() -> tuple[mmap.mmap, int]:
+    """Return a sealed memfd of the size of a board, mapped, and its number. Raises OSError."""
+    from fcntl import fcntl  # noqa: PLC0415 - not where memfds are not
     from resource import RLIMIT_FSIZE, getrlimit  # noqa: PLC0415
 
     if 0 <= getrlimit(RLIMIT_FSIZE)[0] < layout.SIZE:
         raise OSError("files may not be as large as a board")
-    fd = _memfd()
+    taken = _take_standard_files()
     try:
-        if fd <= 2:  # what a daemon takes for its standard files
-            low, fd = fd, fcntl(fd, F_DUPFD_CLOEXEC, 3)
-            os.close(low)
-        os.ftruncate(fd, layout.SIZE)
-        fcntl(fd, ADD_SEALS, SEALED)
-    except OSError:
-        os.close(fd)
-        raise
-    return fd
+        fd = _memfd()
+        try:
+            os.ftruncate(fd, layout.SIZE)
+            fcntl(fd, ADD_SEALS, SEALED)
+            return _map_file(fd)
+        except OSError:
+            os.close(fd)
+            raise
+    finally:
+        for each in taken:
+            os.close(each)
 
 
 def _has_process_a_board() -> bool:
@@ -88,6 +118,7 @@ class Board:
         self._errors: dict[tuple[int, bytes], int] = {}
         self._values: dict[tuple[int, bytes, bytes], int] = {}
         self._fd, self._file = -1, os.stat_result(range(10))
+        self._parents: list[mmap.mmap] = []  # kept: each would close a number that may be another file by now
         self._make(may_have_file=sys.platform == "linux" and not _has_process_a_board())
         os.register_at_fork(after_in_child=self._after_fork)
 
@@ -104,15 +135,10 @@ class Board:
         return not self._is_parents
 
     def _make(self, may_have_file: bool) -> None:
-        fd = -1
         try:
-            fd = _new_file() if may_have_file else -1
-            self._map = mmap.mmap(fd, layout.SIZE)
+            self._map, fd = _new_file() if may_have_file else (mmap.mmap(-1, layout.SIZE), -1)
         except (OSError, AttributeError, ImportError):  # refused, or a system without memfds
-            if fd >= 0:
-                os.close(fd)
-            fd = -1
-            self._map = mmap.mmap(-1, layout.SIZE)
+            self._map, fd = mmap.mmap(-1, layout.SIZE), -1
         self.words = memoryview(self._map).cast("Q")
         self._fill(fd)
         self._announce(fd)
@@ -150,11 +176,9 @@ class Board:
             return
         self._close_file()
         self._errors.clear()
-        words, parents = self.words, self._map
+        self._parents.append(self._map)
         self._make(may_have_file=sys.platform == "linux")
         self._is_parents = False
-        words.release()
-        parents.close()
 
     def _close_file(self) -> None:
         """Close the parent's, if its number is not another file by now."""

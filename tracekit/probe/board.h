@@ -103,6 +103,16 @@ static struct probe_board *map_board(int *fd)
 	return new == MAP_FAILED ? NULL : new;
 }
 
+// Of the interpreter that runs, which may be a later one of the same minor version.
+static u32 python_version(void)
+{
+#if PY_VERSION_HEX >= 0x030b0000
+	return Py_Version;
+#else
+	return PY_VERSION_HEX;
+#endif
+}
+
 static void fill_header(struct probe_board *new)
 {
 	struct probe_header *header = &new->header;
@@ -110,7 +120,7 @@ static void fill_header(struct probe_board *new)
 	header->version = PROBE_VERSION;
 	header->size = sizeof(*new);
 	header->pid = getpid();
-	header->python = PY_VERSION_HEX;
+	header->python = python_version();
 	header->kinds = kinds_used;
 	header->errors = errors_used;
 	header->values = values_used;
