@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
+import tracekit
 from tests.unit.unchanged import AUTO, run, written
 from tracekit.auto.settings import Settings, Target
 from tracekit.capture.workload import Command
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 QUERIES = """
     import sqlite3, tally
@@ -96,7 +95,12 @@ def test_nothing_but_the_spans_differs(tmp_path: Path) -> None:
         connection, cursor = sqlite3.connect(":memory:"), sqlite3.connect(":memory:").cursor()
         print(isinstance(connection, sqlite3.Connection), isinstance(cursor, sqlite3.Cursor), type(cursor))
         print(type(connection), str(connection).split(" at ")[0])
-        print(os.posix_spawn.__name__, os.posix_spawn.__doc__, os.posix_spawn.__qualname__, os.posix_spawn.__module__)
+        class Holder:
+            connect, spawn = sqlite3.connect, os.posix_spawn
+        print(Holder().connect(":memory:").execute("select 7").fetchone())
+        print(os.waitpid(Holder().spawn("/bin/true", ["true"], {}), 0)[1], Holder.spawn.__name__, Holder.spawn.__doc__)
+        print(repr(os.posix_spawn), repr(sqlite3.connect), os.posix_spawn.__qualname__)
+        print(pickle.loads(pickle.dumps(sqlite3.connect)) is sqlite3.connect)
         print(sqlite3.connect is dbapi2.connect, sqlite3.connect.__name__, connection.execute.__name__)
         print(subprocess.Popen([sys.executable, "-c", "print(7)"]).wait(), sys.argv, sys.path)
         print(doctest.run_docstring_examples(work.evaluate, vars(work)), importlib.util.find_spec("package.work").name)
@@ -129,6 +133,15 @@ def test_a_hook_that_fails_is_a_count_and_nothing_else(tmp_path: Path) -> None:
         "tracekit.hook_failed{hook=redis.client,why=LookupError: no method of redis.client is known}": 1
     }
     assert done.spans == {"db.query{system=mysql}": 1}
+
+
+def test_a_tracekit_in_a_tracekit_counts_once(tmp_path: Path) -> None:
+    """Two installations: the folder of the outer one is still on PYTHONPATH, behind that of the inner one."""
+    outer = shutil.copytree(Path(tracekit.__file__).parent, tmp_path / "outer" / "tracekit")
+
+    done = run(tmp_path, QUERIES, PYTHONPATH=str(outer / "auto" / "site"))
+
+    assert (done.stderr, done.spans) == ("", {SQLITE: 7})
 
 
 @pytest.mark.parametrize(

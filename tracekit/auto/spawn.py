@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from tracekit.auto import failures
+from tracekit.auto.builtin import Builtin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,7 +76,4 @@ def _deferred(function: Callable[..., Any]) -> Callable[..., Any]:
             failures.guarded("posix_spawn", make)
         return (made[0] if made else function)(*args, **kwargs)
 
-    for name in ("__module__", "__name__", "__qualname__", "__doc__"):
-        setattr(call, name, getattr(function, name))
-    call.__wrapped__ = function  # type: ignore[attr-defined]
-    return call
+    return Builtin(call, function, "os")

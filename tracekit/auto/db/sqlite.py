@@ -11,6 +11,7 @@ import functools
 from sqlite3 import dbapi2 as sqlite3  # the package itself is still being imported
 
 from tracekit.auto import db
+from tracekit.auto.builtin import Builtin
 from tracekit.auto.db.factories import between
 from tracekit.auto.outermost import QUERIES
 from tracekit.probe import Kind
@@ -53,7 +54,6 @@ def wrap(module: Any) -> None:
     """Let connect() make our connections."""
     connect = module.connect
 
-    @functools.wraps(connect)
     def connect_ours(*args: Any, **kwargs: Any) -> Any:
         if len(args) > _FACTORY:
             args = (*args[:_FACTORY], between(args[_FACTORY], Connection), *args[_FACTORY + 1 :])
@@ -61,7 +61,7 @@ def wrap(module: Any) -> None:
             kwargs["factory"] = between(kwargs.get("factory", sqlite3.Connection), Connection)
         return connect(*args, **kwargs)
 
-    module.connect = connect_ours
+    module.connect = Builtin(connect_ours, connect, "sqlite3")
 
 
 def wrap_aiosqlite(module: Any) -> None:

@@ -29,8 +29,8 @@ class OurTracekit:
 def start():
     """Name the work of this process."""
     wanted = os.environ.get("TRACEKIT_AUTO", "")
-    if not wanted or sys.version_info[:2] <= NEWEST_OLD:
-        return
+    if not wanted or sys.version_info[:2] <= NEWEST_OLD or "tracekit.auto" in sys.modules:
+        return  # the last: another tracekit, whose target launched this one, was first
     sys.meta_path.append(OurTracekit)
     try:
         from tracekit import auto  # noqa: PLC0415
