@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import StatusCode
 
 from tracekit.auto import db
-from tracekit.auto.outermost import QUERIES
+from tracekit.auto.outermost import ENDED, QUERIES
 from tracekit.probe import Kind, counter
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class _Open:
     def end_call(self) -> None:
         """Let the next query of the Context count."""
         if self._call:
-            self._call.open = False
+            self._call[0] = ENDED
 
     __del__ = end_call
 

@@ -29,19 +29,14 @@ def _forked() -> None:
 os.register_at_fork(after_in_child=_forked)
 
 
-class Call:
-    """A call under way. What a task or a child copied of it ends with it: a child is no part of the call."""
+Call = list[int]
+"""A call under way: how often its process had forked when it began, [ENDED] when it has returned.
 
-    __slots__ = ("_forks", "open")
-
-    def __init__(self) -> None:
-        self._forks = _Process.forks
-        self.open = True
-
-    @property
-    def under_way(self) -> bool:
-        """It has not returned, and this is still its process."""
-        return self.open and self._forks == _Process.forks
+Tasks and children copy the reference to it: they are inside of it until it ends, children at no time,
+as they have one fork more. A list, since to make an object of a class would be the half of what a
+span around a query costs.
+"""
+ENDED = -1
 
 
 class Family:
@@ -53,27 +48,31 @@ class Family:
     def inside(self) -> bool:
         """Return True if a call is under way in this Context."""
         call = self._current.get()
-        return call is not None and call.under_way
+        return call is not None and call[0] == _Process.forks
 
     def begin(self) -> Call:
-        """Begin a call: until `open` is False, others in this Context are inside of it."""
-        call = Call()
+        """Begin a call: until it is [ENDED], others in this Context are inside of it."""
+        call = [_Process.forks]
         self._current.set(call)
         return call
 
     def around(self, kind: Kind, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return *function* in a span of *kind*."""
 
+        current, begin = self._current.get, self._current.set
+
         @functools.wraps(function)
         def call_in_span(*args: Any, **kwargs: Any) -> Any:
-            if self.inside():
+            outer, forks = current(), _Process.forks  # inside() and begin(), whose calls would double the cost
+            if outer is not None and outer[0] == forks:
                 return function(*args, **kwargs)
-            call = self.begin()
+            call = [forks]
+            begin(call)
             try:
                 with kind():
                     return function(*args, **kwargs)
             finally:
-                call.open = False
+                call[0] = ENDED
 
         return call_in_span
 
@@ -89,7 +88,7 @@ class Family:
                 with kind():
                     return await function(*args, **kwargs)
             finally:
-                call.open = False
+                call[0] = ENDED
 
         return await_in_span
 
@@ -102,7 +101,7 @@ class Family:
             try:
                 return function(*args, **kwargs)
             finally:
-                call.open = False
+                call[0] = ENDED
 
         return inside_of_it
 

@@ -13,7 +13,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from tracekit.auto import db
-from tracekit.auto.outermost import QUERIES
+from tracekit.auto.outermost import ENDED, QUERIES
 from tracekit.probe import Kind
 
 if TYPE_CHECKING:
@@ -58,5 +58,5 @@ def _end(context: Any, error: BaseException | None) -> None:
     if query is None:
         return
     delattr(context, _KEPT)
-    query.call.open = False
+    query.call[0] = ENDED
     query.span.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
