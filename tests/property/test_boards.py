@@ -33,13 +33,21 @@ labelled = st.tuples(st.just("kind"), st.binary(max_size=64), st.sampled_from(LA
 errors = st.tuples(st.just("error"), st.just(b"a"), st.binary(max_size=52))
 values = st.tuples(st.just("value"), st.integers(0, 4), st.floats())
 look = st.tuples(st.just("look"), st.just(0), st.just(0))
-steps = st.lists(st.one_of(corruption, spans, labelled, errors, values, look), max_size=30)
+DURATIONS = [1, 20, 300, 1 << 42]
+SLOTS = [board_writer.slot_of(duration) for duration in DURATIONS]
+AT = [at for slot in SLOTS for at in (32 + 8 * (slot >> 4), 32 + 2304 + 8 * (slot >> 4), 32 + 4608 + 8 * slot)]
+few = st.tuples(st.just("span"), st.just(b"a"), st.sampled_from(DURATIONS))
+lies = st.tuples(st.just("lie"), st.sampled_from([8, 16, *AT]), st.sampled_from(WORDS))
+steps = st.lists(st.one_of(corruption, spans, labelled, errors, values, look), max_size=60)
+false = st.lists(st.tuples(st.booleans(), st.one_of(few, lies)), max_size=12)
 
 
 def do(board: Board, what: str, first: object, second: object) -> None:
     if what == "write":
         end = min(first + len(second), len(board.memory))
         board.memory[first:end] = second[: end - first]
+    elif what == "lie":
+        board.put(board.latency_at(1) + first, second)
     elif what == "span":
         board.span(first, second, awaited=second % 2 == 1)
     elif what == "kind":
@@ -83,6 +91,25 @@ def test_nothing_on_a_board_can_do_harm(steps: list[tuple[str, object, object]])
     check(boards)
 
     assert len(boards) == 0
+    boards.close()
+    board.memory.close()
+    os.close(board.descriptor)
+
+
+@settings(max_examples=300)
+@given(false)
+def test_no_number_can_do_harm(steps: list[tuple[bool, tuple[str, object, object]]]) -> None:
+    """A number that is another one at the next look ends its row, or is believed; never is it less than nothing."""
+    board, boards = Board(), Boards(lambda _tgid: "worker", time.monotonic_ns())
+    board.kind(b"a")
+    boards.appeared(os.getpid(), board.descriptor)
+
+    for looks, (what, first, second) in steps:
+        do(board, what, first, second)
+        if looks:
+            check(boards)
+
+    check(boards)
     boards.close()
     board.memory.close()
     os.close(board.descriptor)

@@ -324,6 +324,21 @@ def test_numbers_that_cannot_be_end_their_row(target: Callable[..., Target], boa
     assert losses(boards) == {"probe_rows": 1}
 
 
+def test_a_sum_that_nears_its_end_ends_its_row(target: Callable[..., Target], boards: Boards) -> None:
+    """Steps that are each believed do not lead beyond the 64 bits, where a sum would begin anew."""
+    process = target()
+    boards.appeared(process.tgid, process.publish())
+    process.do("board.span(b'x', 100)")
+    boards.collect()
+
+    believed = 0
+    while process.do("board.add(board.latency_at(1) + 32 + 8 * 6, 1 << 57)") and boards.collect().parts:
+        believed += 1
+
+    assert believed == 31
+    assert losses(boards) == {"probe_rows": 1}
+
+
 def test_extremes_that_no_slot_knows_are_not_told(target: Callable[..., Target], boards: Boards) -> None:
     """The smallest and largest value are believed only where the slots agree."""
     process = target()
