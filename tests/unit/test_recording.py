@@ -534,3 +534,27 @@ def test_a_folder_cannot_be_replaced(tmp_path: Path) -> None:
 
     with pytest.raises(RecordingError, match="cannot create"):
         Writer(tmp_path / "x.tk", truth.HOST, truth.TARGET, Clocks(1, 2, 3), {}, force=True)
+
+
+def test_rows_are_the_histograms_of_each_interval(sample: Path):
+    """One pass over the file says the same as a look at each interval."""
+    with Recording(sample) as recording:
+        rows = recording.rows("offcpu")
+        wanted = {
+            (number, series): part
+            for number in range(len(recording.intervals))
+            for series, part in recording.histograms("offcpu", {}, (number, number + 1)).items()
+        }
+
+    found = {}
+    for row, key in enumerate(zip(rows.interval.tolist(), (rows.names[i] for i in rows.series), strict=True)):
+        counts = np.bincount(rows.slot[rows.row == row], rows.count[rows.row == row], histogram.SLOTS)
+        found[key] = (counts.tolist(), int(rows.total[row]), int(rows.low[row]), int(rows.high[row]))
+    assert found == {key: (h.counts.tolist(), h.total, h.low, h.high) for key, h in wanted.items()}
+
+
+def test_rows_of_nothing(sample: Path):
+    """A metric that nobody recorded has none."""
+    with Recording(sample) as recording:
+        assert recording.rows("nothing").names == []
+        assert len(recording.rows("nothing").row) == 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tracekit.histogram import LOWER_EDGE, SLOTS, UPPER_EDGE, Histogram, slots_of
+from tracekit.histogram import HIGHEST, LOWER_EDGE, SLOTS, UPPER_EDGE, Histogram, slots_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MIDDLE = (LOWER_EDGE.astype(np.float64) + UPPER_EDGE) / 2
 """float64[SLOTS], the value an event of a slot is taken for where its own is not kept."""
+
+_LARGEST = (1 << 63) - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +83,37 @@ class Slices:
 
     def _sum(self, keep: NDArray[np.bool_]) -> Floats:
         return np.bincount(self.interval[keep], self.count[keep], len(self.total)).astype(np.float64)
+
+
+def of_rows(
+    intervals: int,
+    rows: tuple[Numbers, NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]],
+    cells: tuple[Numbers, Numbers, Numbers],
+    use: NDArray[np.bool_],
+) -> Slices:
+    """
+    Return the slices of histograms, several in an interval, added up.
+
+    Args:
+        intervals: how many there are.
+        rows: interval, total, low and high of each histogram.
+        cells: which of the rows, slot and count of each slot that was hit.
+        use: which of the rows.
+    """
+    interval, total, low, high = (column[use] for column in rows)
+    row, slot, count = (column[use[cells[0]]] for column in cells)
+    key, place = np.unique(rows[0][row] * SLOTS + slot, return_inverse=True)
+    lows, highs = np.full(intervals, HIGHEST, dtype=np.int64), np.zeros(intervals, dtype=np.int64)
+    np.minimum.at(lows, interval, np.minimum(low, HIGHEST).astype(np.int64))
+    np.maximum.at(highs, interval, np.minimum(high, _LARGEST).astype(np.int64))
+    return Slices(
+        key // SLOTS,
+        key % SLOTS,
+        np.bincount(place, count, len(key)).astype(np.int64),
+        np.bincount(interval, total.astype(np.float64), intervals).astype(np.float64),
+        np.where(highs > 0, lows, 0),
+        highs,
+    )
 
 
 def of(parts: Iterable[Histogram]) -> Slices:

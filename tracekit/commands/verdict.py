@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import numpy as np
 
 from tracekit.analysis import sla as files
 from tracekit.analysis import slices
@@ -17,7 +18,6 @@ from tracekit.analysis.verdict import Judgement, State, judge
 from tracekit.errors import TracekitError, UsageError
 from tracekit.export import github, junit, markdown
 from tracekit.export import verdict as verdict_json
-from tracekit.histogram import merge
 from tracekit.recording.reader import Recording
 from tracekit.report import terminal
 from tracekit.report import verdict as text
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from tracekit.analysis.objectives import Objective
     from tracekit.analysis.slices import Slices
-    from tracekit.histogram import Histogram
     from tracekit.histogram.parts import Parts
+    from tracekit.recording.reader import Rows
     from tracekit.records import Exemplar, Labels, StackWeight
 
     Judged = Sequence[tuple[str, Judgement]]
@@ -180,13 +180,16 @@ def _write(path: Path, content: bytes, sources: Sequence[Path]) -> None:
 def _evidence(recording: Recording) -> Evidence:
     size = len(recording.intervals)
 
-    def histograms(metric: str, where: Labels) -> Iterator[Histogram]:
-        for number in range(size):
-            yield merge(list(recording.histograms(metric, dict(where), (number, number + 1)).values()))
+    @cache
+    def rows_of(metric: str) -> Rows:
+        return recording.rows(metric)
 
     @cache
     def slices_of(metric: str, where: Labels) -> Slices:
-        return slices.of(histograms(metric, where))
+        rows = rows_of(metric)
+        wanted = np.array([set(where) <= set(series.labels) for series in rows.names], dtype=bool)
+        facts, cells = (rows.interval, rows.total, rows.low, rows.high), (rows.row, rows.slot, rows.count)
+        return slices.of_rows(size, facts, cells, wanted[rows.series])
 
     @cache
     def exemplars(where: Labels) -> list[tuple[int, Exemplar]]:

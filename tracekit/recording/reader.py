@@ -53,6 +53,29 @@ class Cells:
 
 
 @dataclass(frozen=True, eq=False)
+class Rows:
+    """
+    The histograms of some series in each interval, sparse: arrays of equal length for the rows, and for the cells.
+
+    Attributes:
+        names: the series.
+        interval, series: int64[rows], number of the interval, and which of *names*; intervals ascend.
+        total, low, high: uint64[rows], sum, smallest and largest value.
+        row, slot, count: int64[cells], which of the rows, and events by slot.
+    """
+
+    names: list[Series]
+    interval: NDArray[np.int64]
+    series: NDArray[np.int64]
+    total: NDArray[np.uint64]
+    low: NDArray[np.uint64]
+    high: NDArray[np.uint64]
+    row: NDArray[np.int64]
+    slot: NDArray[np.int64]
+    count: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
 class _Payload:
     """The histograms payload of one interval or checkpoint, decoded."""
 
@@ -138,6 +161,22 @@ class Recording:
             none = np.zeros(0, dtype=np.int64)
             return Cells(none, none, none.astype(np.uint64))
         return Cells(*(np.concatenate(column) for column in zip(*found, strict=True)))
+
+    def rows(self, metric: str) -> Rows:
+        """Return the histograms of the series of *metric* in each interval: one pass over the file."""
+        names = {i: s for i, s in self._ids.items() if s.kind == "histogram" and s.metric == metric}
+        wanted = np.array(list(names), dtype=np.int64)
+        found: list[list[NDArray[Any]]] = []
+        rows = 0
+        with _Damage(self.path):
+            for number, part in self._interval_parts(None):
+                use = np.isin(part.series, wanted) & (part.pairs > 0)
+                found.append(_rows_of(number, rows, part, use, wanted))
+                rows += int(use.sum())
+        if not found:
+            none, sums = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.uint64)
+            return Rows(list(names.values()), none, none, sums, sums, sums, none, none, none)
+        return Rows(list(names.values()), *(np.concatenate(column) for column in zip(*found, strict=True)))
 
     def values(self, metric: str = "", where: Mapping[str, str] | None = None) -> dict[Series, NDArray[np.float64]]:
         """
@@ -314,6 +353,25 @@ def _unpack(blob: bytes) -> _Payload:
     if len(slots) and (slots.min() < 0 or slots.max() >= SLOTS):
         raise ValueError("a histogram has a slot out of range")
     return _Payload(series, pairs, columns[2], columns[3], columns[4], slots, columns[6])
+
+
+def _rows_of(
+    number: int, before: int, part: _Payload, use: NDArray[np.bool_], wanted: NDArray[np.int64]
+) -> list[NDArray[Any]]:
+    """Return the arrays of Rows for the rows of *part* to *use*; *before*: how many rows came before."""
+    keep = np.repeat(use, part.pairs)
+    ends, pairs = np.cumsum(part.pairs)[use], part.pairs[use]
+    low, high = LOWER_EDGE[part.slot[ends - pairs]], UPPER_EDGE[part.slot[ends - 1]]
+    return [
+        np.full(int(use.sum()), number, dtype=np.int64),
+        np.searchsorted(wanted, part.series[use]),
+        part.total[use].astype(np.uint64),
+        np.where(part.low[use], part.low[use], low).astype(np.uint64),
+        np.where(part.high[use], part.high[use], high).astype(np.uint64),
+        np.repeat(np.arange(before, before + len(pairs)), pairs),
+        part.slot[keep],
+        part.count[keep].astype(np.int64),
+    ]
 
 
 def _exemplar(row: tuple[int, ...]) -> Exemplar:
