@@ -56,6 +56,15 @@ def test_all_that_a_file_may_say(tmp_path: Path) -> None:
     ]
 
 
+def test_the_file_of_the_manual_is_one(tmp_path: Path) -> None:
+    """Whoever starts from it gets what the page says."""
+    page = (Path(__file__).parents[2] / "docs" / "zero-code.md").read_text(encoding="utf-8")
+
+    settings = loaded(tmp_path, page.split("```toml\n")[1].split("```")[0])
+
+    assert (settings.spawn, settings.db, len(settings.targets)) == (True, True, 4)
+
+
 @pytest.mark.parametrize("settings", [Settings(), Settings(spawn=True), Settings(db=True)])
 def test_the_variable_says_what_the_file_said(tmp_path: Path, settings: Settings) -> None:
     """The target reads what was written, labels with an equals sign too."""
