@@ -159,6 +159,7 @@ def test_time_that_was_awaited_is_known(process: Process, boards: Boards) -> Non
 @BOTH
 def test_a_child_of_a_program_has_its_own_counts(process: Process, boards: Boards) -> None:
     """What a child counts is the child's, what the parent counted is not counted again."""
+    boards.scan([process.tgid])
     process.do("work()")
     (pid,) = process.do("child()")
     living = [process.tgid, int(pid)]
