@@ -58,7 +58,6 @@ class Family:
 
     def around(self, kind: Kind, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return *function* in a span of *kind*."""
-
         current, begin = self._current.get, self._current.set
 
         @functools.wraps(function)
