@@ -48,7 +48,7 @@ def parts_of(latency: np.ndarray, components: dict[str, np.ndarray]) -> Parts:
 def missed(latency: np.ndarray, components: dict[str, np.ndarray], **more):
     """The verdict on those requests, spread over the recording."""
     rows = {SPAN: [part.tolist() for part in np.array_split(latency, INTERVALS)]}
-    given = {"parts": lambda where: [parts_of(latency, components)], "histograms": rows}
+    given = {"parts": lambda where, runs: [parts_of(latency, components)], "histograms": rows}
     (verdict,) = judge(parse(MISSED, "s"), evidence(**(given | more))).verdicts
     assert verdict.state is State.FAIL
     return verdict

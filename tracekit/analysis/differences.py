@@ -74,7 +74,7 @@ def _of_errors(objective: Objective, worst: Evidence, rest: Evidence) -> Iterato
 
 
 def _of_counts(worst: Evidence, rest: Evidence) -> Iterator[Difference]:
-    for metric, name in (("spawn.count", "spawns"), ("spawn.failed", "failed processes"), ("migrations", "migrations")):
+    for metric, name in (("spawn.count", "spawns"), ("spawn.failed", "failed processes")):
         now, usual = (_per_second(part, metric, ()) for part in (worst, rest))
         yield from _compared(now, usual, 0.5, f"{name} {format_count(now)}/s (else {format_count(usual)}/s)")
 

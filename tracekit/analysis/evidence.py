@@ -39,7 +39,8 @@ class Evidence:
         complete: False if the recording has not ended.
         slices: gives the events of (metric, labels) in each interval.
         exemplars: gives the slowest spans of (labels of a `span.latency`) as (interval number, span).
-        parts: gives where the time of the spans of (labels of a `span.latency`) went.
+        parts: gives where the time of the spans of (labels of a `span.latency`) went, in some runs [first, last) of
+            intervals or in all.
         stacks: gives wall time by stack in the intervals [first, last).
         findings: what the collector could not measure, each a line.
         start_ns: of the recording, as the times of *intervals*.
@@ -56,7 +57,7 @@ class Evidence:
     complete: bool
     slices: Callable[[str, Labels], Slices]
     exemplars: Callable[[Labels], Sequence[tuple[int, Exemplar]]] = lambda _: ()
-    parts: Callable[[Labels], Sequence[Parts]] = lambda _: ()
+    parts: Callable[[Labels, Sequence[tuple[int, int]] | None], Sequence[Parts]] = lambda *_: ()
     stacks: Callable[[int, int], Mapping[tuple[str, ...], StackWeight]] = lambda *_: {}
     findings: Sequence[str] = ()
     start_ns: int = 0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tracekit.analysis import confidence, slices
+from tracekit.analysis import breakdown, confidence, slices, spans
 from tracekit.analysis.concurrency import SPANS, bounds, of
 from tracekit.analysis.measurement import Measurement, Missing
 from tracekit.analysis.taken import of_quantile
@@ -47,6 +47,30 @@ def measure(objective: Objective, evidence: Evidence, level: float) -> Measureme
     return _scarce(objective.statistic, names["during"], inside, outside, between) or _compared(
         objective.statistic, evidence, inside, outside, names["span"], level
     )
+
+
+def gap(objective: Objective, evidence: Evidence) -> dict[str, float]:
+    """
+    Return by how much a step is longer inside than outside, ns by component; {} if that was not measured.
+
+    Sums of components are kept for whole intervals: of those in which a `during` ran for INSIDE of the time or
+    more, against those of OUTSIDE or less.
+    """
+    names = DEFAULTS | dict(objective.where)
+    where = (("span", names["span"]),)
+    share = of(evidence, (("span", names["during"]),)).mean(*bounds(evidence), 1.0)
+    found = []
+    for chosen in (share >= INSIDE, share <= OUTSIDE):
+        part = evidence.slices(SPANS, where).pick(np.flatnonzero(chosen))
+        found.append(spans.anatomy(part.whole, evidence.parts(where, _runs(chosen))) if chosen.any() else None)
+    inside, outside = found
+    return breakdown.gap(inside.whole, outside.whole) if inside and outside else {}
+
+
+def _runs(chosen: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return the runs [first, last) of what was *chosen*."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], chosen.astype(np.int8), [0]]))).tolist()
+    return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 def _check(objective: Objective) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tracekit.analysis import spans
+from tracekit.analysis import slowdown, spans
 from tracekit.analysis.advice import Advice, advise
 from tracekit.analysis.concurrency import SPANS
 from tracekit.analysis.differences import differences
@@ -41,6 +41,7 @@ class Why:
         split: (component, share), largest first; the shares add up to 1, some may be negative. Empty: not measured.
         of: what the split is of, in words.
         differences: what was different in the worst stretch, each a line.
+        start_ns, end_ns: of the time that the differences are of, from the start of the recording.
         advice: what measured causes suggest, the one that explains most of the miss first.
         command: the one to run next: its name, and what follows the file.
     """
@@ -48,6 +49,8 @@ class Why:
     split: tuple[tuple[str, float], ...]
     of: str
     differences: tuple[str, ...]
+    start_ns: int
+    end_ns: int
     advice: tuple[Advice, ...]
     command: tuple[str, ...]
 
@@ -55,22 +58,29 @@ class Why:
 def why(objective: Objective, found: Measurement, worst: Worst | None, evidence: Evidence) -> Why:
     """Say what the miss of *objective*, measured as *found*, was made of."""
     split, of = _split(objective, found, evidence)
-    first, last = _stretch(worst, evidence)
+    first, last = _stretch(objective, found, worst, evidence)
+    bounds = [interval.start_ns - evidence.start_ns for interval in evidence.intervals[first : first + 1]]
+    bounds += [interval.end_ns - evidence.start_ns for interval in evidence.intervals[max(last - 1, 0) : last]]
+    start, end = bounds if len(bounds) == 2 else (0, 0)
     return Why(
         split,
         of,
         tuple(differences(objective, evidence, first, last)),
+        start,
+        end,
         tuple(advise(objective, dict(split), evidence, first, last)),
-        _command(objective, split, worst),
+        _command(objective, split, (start, end) if worst else None),
     )
 
 
 def _split(objective: Objective, found: Measurement, evidence: Evidence) -> tuple[tuple[tuple[str, float], ...], str]:
     """Return the shares of the components, and what they are of."""
+    if objective.metric == slowdown.METRIC:
+        return _shares(slowdown.gap(objective, evidence)), "what a step took more inside"
     if objective.metric != SPANS or objective.per:
         return (), ""
     whole = evidence.slices(SPANS, objective.where).whole
-    anatomy = spans.anatomy(whole, evidence.parts(objective.where))
+    anatomy = spans.anatomy(whole, evidence.parts(objective.where, None))
     if anatomy is None:
         return (), ""
     usual = found.above is not None and found.above > 0.5  # then the median misses too: the tail is not the matter
@@ -87,18 +97,24 @@ def _shares(amounts: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
     return tuple(sorted(shares, key=lambda item: -item[1]))
 
 
-def _stretch(worst: Worst | None, evidence: Evidence) -> tuple[int, int]:
-    """Return the numbers of the intervals of the *worst* stretch, [first, last)."""
+def _stretch(objective: Objective, found: Measurement, worst: Worst | None, evidence: Evidence) -> tuple[int, int]:
+    """Return the numbers [first, last) of the intervals of the *worst* stretch, and of those its events began in."""
     if worst is None:
         return 0, 0
     starts = np.array([interval.start_ns - evidence.start_ns for interval in evidence.intervals])
-    return int(np.searchsorted(starts, worst.start_ns)), int(np.searchsorted(starts, worst.end_ns))
+    last = int(np.searchsorted(starts, worst.end_ns))
+    lasted = worst.value if found.unit == "ns" and found.counted.startswith("events") else 0
+    begun = worst.start_ns if objective.statistic.key == "total" else min(worst.start_ns, worst.end_ns - lasted)
+    first = int(np.searchsorted(starts, begun, "right")) - 1
+    return max(min(first, last - 1), 0), last
 
 
-def _command(objective: Objective, split: tuple[tuple[str, float], ...], worst: Worst | None) -> tuple[str, ...]:
+def _command(
+    objective: Objective, split: tuple[tuple[str, float], ...], times: tuple[int, int] | None
+) -> tuple[str, ...]:
     """Return the one command that shows most of the cause."""
     metric, labels = objective.metric, dict(objective.where)
-    between = ("--between", _time(worst.start_ns), _time(worst.end_ns)) if worst else ()
+    between = ("--between", *map(_time, times)) if times else ()
     cause = split[0][0] if split else {"runq.wait": "runq", "offcpu": labels.get("reason", "other")}.get(metric, "")
     if cause in _FLAME:
         role = ("--role", labels["role"]) if "role" in labels else ()
@@ -113,4 +129,4 @@ def _command(objective: Objective, split: tuple[tuple[str, float], ...], worst: 
 
 
 def _time(ns: int) -> str:
-    return f"{ns / 1e9:.9g}s"
+    return f"{round(ns / 1e9, 3):.9g}s"

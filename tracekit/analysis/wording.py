@@ -55,8 +55,8 @@ def reasons(verdict: Verdict, name: str) -> Iterator[tuple[str, str]]:
         return
     if why.split:
         yield "why", f"{', '.join(split(why))} of {why.of}"
-    if why.differences and verdict.worst:
-        at = f"{_moment(verdict.worst.start_ns)} to {_moment(verdict.worst.end_ns)}"
+    if why.differences:
+        at = f"{_moment(why.start_ns)} to {_moment(why.end_ns)}"
         yield "then", f"{'; '.join(why.differences)} ({at} against the rest)"
     for advice in why.advice:
         yield "do", _advised(advice)

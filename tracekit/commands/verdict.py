@@ -196,8 +196,8 @@ def _evidence(recording: Recording) -> Evidence:
         found = ((n, recording.exemplars(dict(where), (n, n + 1), _ALL)) for n in range(size))
         return [(number, exemplar) for number, pairs in found for _, exemplar in pairs]
 
-    def parts(where: Labels) -> list[Parts]:
-        return list(recording.parts(dict(where)).values())
+    def parts(where: Labels, runs: Sequence[tuple[int, int]] | None) -> list[Parts]:
+        return [part for run in runs or [(0, size)] for part in recording.parts(dict(where), run).values()]
 
     def stacks(first: int, last: int) -> Mapping[tuple[str, ...], StackWeight]:
         return recording.stacks((first, last))

@@ -89,6 +89,7 @@ def _why(verdict: Verdict, name: str) -> dict[str, Any] | None:
         "split": dict(why.split),
         "split_of": why.of,
         "differences": list(why.differences),
+        "differences_of": {"start_ns": why.start_ns, "end_ns": why.end_ns},
         "advice": [asdict(advice) for advice in why.advice],
         "command": command(why, name),
     }
