@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -121,6 +122,7 @@ def of_counters(
         return Measurement(total, unit, n, "intervals", evidence.intervals, lambda: increases)
     timed = _timed(increases, evidence)
     known = confidence.of_rate(*timed, level) if unit == "count" else confidence.of_mean(*timed, 0.0, level)
+    known = replace(known, effective=float(n))  # of what is counted nobody knows how much comes at once
     rates = increases / evidence.seconds
     return Measurement(total / evidence.duration_s, unit, n, "intervals", evidence.intervals, lambda: rates, known)
 
@@ -136,7 +138,7 @@ def _share(
     """Return *increases* as a share of their base, or of the time if they are ns."""
     if unit == "ns":
         whole, n, counted = evidence.seconds * 1e9, len(increases), "intervals"
-        known = confidence.of_mean(*_timed(increases * 1e-9, evidence), 0.0, level)
+        known = replace(confidence.of_mean(*_timed(increases * 1e-9, evidence), 0.0, level), effective=float(n))
     else:
         base = BASES[objective.metric]
         strange = [name for name, _ in objective.where if name != base.kind and (name, _) not in shared(objective)]

@@ -177,6 +177,12 @@ def _write(path: Path, content: bytes, sources: Sequence[Path]) -> None:
         raise TracekitError(f"cannot write {path}: {error.strerror}", "another -o OUT") from error
 
 
+def _missing(recording: Recording) -> list[str]:
+    """Return what the collector said it could not measure."""
+    lines = recording.end.get("missing", [])
+    return [line for line in lines if isinstance(line, str)] if isinstance(lines, list) else []
+
+
 def _evidence(recording: Recording) -> Evidence:
     size = len(recording.intervals)
 
@@ -215,6 +221,6 @@ def _evidence(recording: Recording) -> Evidence:
         exemplars=exemplars,
         parts=parts,
         stacks=stacks,
-        findings=recording.host.findings,
+        findings=[*recording.host.findings, *_missing(recording)],
         start_ns=recording.start_ns,
     )
