@@ -79,6 +79,7 @@ class SpanProcessor(sdk.SpanProcessor):  # type: ignore[misc,unused-ignore] # a 
         self._most = most_names
         self._kinds: dict[Name, Kind] = {}
         self._other = Kind("<other>")
+        self._classes: dict[str, type[BaseException]] = {}
         self._open: WeakValueDictionary[int, _Open] = WeakValueDictionary()
         self._lock = threading.Lock()
 
@@ -99,9 +100,11 @@ class SpanProcessor(sdk.SpanProcessor):  # type: ignore[misc,unused-ignore] # a 
         opened = self._open.pop(context.span_id, None) if context else None
         if opened is None:  # part of another query, or older than this processor
             return
-        if span.status.status_code is StatusCode.ERROR:
+        failure = span.status.status_code is StatusCode.ERROR
+        error = self._class(_error(span)) if failure else None
+        if failure and not error:
             opened.span.fail()
-        opened.span.__exit__(None, None, None)
+        opened.span.__exit__(error, None, None)
         opened.end_call()
         for event in span.events:
             if event.name == _RESULT:
@@ -115,6 +118,12 @@ class SpanProcessor(sdk.SpanProcessor):  # type: ignore[misc,unused-ignore] # a 
             if len(self._kinds) >= self._most:
                 return self._other
             return self._kinds.setdefault(name, Kind(name[0], **dict(name[1])))
+
+    def _class(self, name: str) -> type[BaseException] | None:
+        """Return an exception of this name, by which the probe counts errors; None if there is no name or no room."""
+        if name and name not in self._classes and len(self._classes) < self._most:
+            self._classes[name] = type(name, (Exception,), {})
+        return self._classes.get(name)
 
 
 class _Open:
@@ -153,6 +162,13 @@ def name_of(span: sdk.ReadableSpan) -> Name:
 def _driver(span: sdk.ReadableSpan) -> str | None:
     scope = span.instrumentation_scope
     return _DRIVERS.get(scope.name.removeprefix("opentelemetry.instrumentation.")) if scope else None
+
+
+def _error(span: sdk.ReadableSpan) -> str:
+    """Return the type of its error, without the module: what it was told, else its last exception; "" if neither."""
+    recorded = [event.attributes or {} for event in span.events if event.name == "exception"]
+    told = (span.attributes or {}).get("error.type") or (recorded[-1].get("exception.type") if recorded else None)
+    return _short(str(told or "")).rpartition(".")[2]
 
 
 def _count_result(attributes: Mapping[str, Any]) -> None:

@@ -78,9 +78,13 @@ def test_each_span_is_one_with_its_errors(tracer, name, counted) -> None:
     failed = tracer.start_span(name)
     failed.set_status(trace.StatusCode.ERROR)
     failed.end()
+    timed_out = tracer.start_span(name, attributes={"error.type": "asyncio.exceptions.TimeoutError"})
+    timed_out.set_status(trace.StatusCode.ERROR)
+    timed_out.end()
     gc.collect()
 
-    assert counted() == {f"{name}{{}}": 24, f"{name} failed": 6}
+    errors = {f"{name} ValueError": 5, f"{name} failed": 1, f"{name} TimeoutError": 1}
+    assert counted() == {f"{name}{{}}": 25, **errors}
 
 
 def test_ended_on_another_thread_or_context_or_twice(tracer, name, counted) -> None:
@@ -226,6 +230,18 @@ def test_names_without_end_do_not_take_the_room_of_others(name, counted) -> None
     found = counted()
     assert found.pop("<other>{}") == 103 - 2 * 3
     assert found == {f"{name}/{number}{{}}": 2 for number in range(3)}
+
+
+def test_types_of_errors_without_end_are_failures(name, counted) -> None:
+    """As with names: the first have their own, the others are counted together."""
+    tracer = traced_by(ALWAYS_ON, most_names=3)
+
+    for number in range(11):
+        span = tracer.start_span(name, attributes={"error.type": f"E{number}\n"})
+        span.set_status(trace.StatusCode.ERROR)
+        span.end()
+
+    assert counted() == {f"{name}{{}}": 11, f"{name} E0": 1, f"{name} E1": 1, f"{name} E2": 1, f"{name} failed": 8}
 
 
 def test_a_span_of_a_thread_that_ended(tracer, name, counted) -> None:
