@@ -425,3 +425,61 @@ def test_the_pure_python_probe(lab: Lab) -> None:
 
     assert failed(run) == {(f"T{i}", "a"): 50 for i in range(8)} | {("inner", "b"): 400, ("", "c"): 400}
     assert run.events("span.latency", span="inner").count == 400
+
+
+def test_a_process_that_lies_about_its_threads(lab: Lab) -> None:
+    """Wild pointers, a ring of spans, spans that end before they begin: nothing hangs, and others' spans are true."""
+    liar = """
+    import ctypes, struct, threading
+    from tracekit.capture.probes import layout
+    from tracekit import probe
+    from tracekit.probe import span
+    real = bytearray(probe.board())
+    mode, offset = struct.unpack_from("=Iq", real, 20)
+    assert mode == 1, mode
+    library = ctypes.CDLL(None)
+    library.pthread_self.restype = ctypes.c_ulong
+    def record():
+        return (ctypes.c_uint64 * 7).from_address(library.pthread_self() + offset)
+    """
+    run = record(
+        lab,
+        """
+        import time
+        def lie(numbers, times=100):
+            for _ in range(times):
+                a()
+                time.sleep(0)
+        with span("before"):
+            a(5)
+            mine = record()
+            truth_of_it = list(mine)
+            ring = (ctypes.c_uint64 * 3)()
+            ring[0], ring[1], ring[2] = 1, 2, ctypes.addressof(ring)
+            wild = [1, 0xdeadbeef, 2**63, 2**64 - 1, ctypes.addressof(ring), 4096]
+            for number in range(7):
+                for value in wild:
+                    mine[number] = value
+                    for _ in range(11):
+                        b()
+                        time.sleep(0.0001)
+                    mine[number] = truth_of_it[number]
+            for number in range(7):
+                mine[number] = truth_of_it[number]
+            a(7)
+        pid = os.fork()
+        if not pid:
+            with span("honest"):
+                c(101)
+                time.sleep(0.3)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        """,
+        before=liar,
+    )
+
+    found = failed(run)
+    assert found["before", "a"] == 12
+    assert sum(count for (_, call), count in found.items() if call == "b") == 7 * 6 * 11
+    assert found["honest", "c"] == 101
+    assert run.events("span.latency", span="before").count == 1
