@@ -37,7 +37,7 @@ def unpacked(texts: list[bytes], layout: Layout) -> Iterator[list[int]]:
     start = 0
     for end in ends.tolist():
         dense = np.zeros(layout.slots, dtype=np.int64)
-        dense[slots[start:end]] = counts[start:end]
+        np.add.at(dense, slots[start:end], counts[start:end])
         start = end
         yield dense.tolist()
 

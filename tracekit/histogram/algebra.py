@@ -51,13 +51,17 @@ def quantiles(counts: Counts, qs: Sequence[float], layout: Layout = NS) -> list[
         EmptyHistogramError: no events.
         ValueError: a q outside (0, 1].
     """
+    return list(map(int, layout.upper[_slots_of_quantiles(counts, qs)]))
+
+
+def _slots_of_quantiles(counts: Counts, qs: Sequence[float]) -> NDArray[np.int64]:
+    """Return the slots of the events of rank_of(q, n)."""
     running = np.cumsum(counts)
     total = int(running[-1])
     ranks = [rank_of(q, total) for q in qs]
     if total == 0:
         raise EmptyHistogramError("cannot take a quantile: the histogram has no events")
-    found: list[int] = layout.upper[np.searchsorted(running, np.array(ranks, dtype=np.uint64))].tolist()
-    return found
+    return np.searchsorted(running, np.array(ranks, dtype=np.uint64))
 
 
 def quantile(counts: Counts, q: float) -> int:
@@ -104,13 +108,13 @@ class Histogram:
 
         Summed in the order of the slots, as Java does, so that the last digit agrees.
         """
-        return float(self._weighted(self.layout.middle.astype(np.float64))) / self._filled("mean")
+        return self._mean(self.layout.centre[self._used], "mean")
 
     @property
     def deviation(self) -> float:
         """Standard deviation of the events from `slot_mean`, as HdrHistogram has it. Raises EmptyHistogramError."""
-        off = self.layout.middle.astype(np.float64) - self.slot_mean
-        return math.sqrt(self._weighted(off * off) / self._filled("deviation"))
+        off = self.layout.centre[self._used] - self.slot_mean
+        return math.sqrt(self._mean(off * off, "deviation"))
 
     def quantile(self, q: float) -> int:
         """Return quantile *q*, never above the largest value seen. See `quantiles`."""
@@ -118,8 +122,9 @@ class Histogram:
 
     def quantiles(self, qs: Sequence[float]) -> list[int]:
         """Return the quantile of each of *qs*, never above the largest value seen. See `quantiles`."""
-        end = int(self.layout.slots_of(np.array([self.high], dtype=np.uint64))[0]) + 1
-        return [min(value, self.high) for value in quantiles(self.counts[:end], qs, self.layout)]
+        used = self._used
+        found = _slots_of_quantiles(self.counts[used], qs)
+        return [min(value, self.high) for value in self.layout.upper[found + used.start].tolist()]
 
     def share_above(self, limit: int) -> float:
         """
@@ -128,8 +133,7 @@ class Histogram:
         The slot that holds *limit* counts as not above, as `quantile` reports its upper edge.
         """
         total = self.count
-        slot = int(self.layout.slots_of(np.array([limit], dtype=np.uint64))[0])
-        return int(self.counts[slot + 1 :].sum()) / total if total else 0.0
+        return int(self.counts[self.layout.slot_of(limit) + 1 :].sum()) / total if total else 0.0
 
     def to(self, layout: Layout) -> Histogram:
         """
@@ -144,14 +148,20 @@ class Histogram:
         np.add.at(counts, layout.slots_of(self.layout.lower[filled]), self.counts[filled])
         return replace(self, counts=counts, layout=layout)
 
+    @property
+    def _used(self) -> slice:
+        """The slots of low to high: no others have events."""
+        return slice(self.layout.slot_of(self.low), self.layout.slot_of(self.high) + 1)
+
     def _filled(self, what: str) -> int:
-        count = self.count
+        count = int(self.counts[self._used].sum())
         if not count:
             raise EmptyHistogramError(f"cannot take a {what}: the histogram has no events")
         return count
 
-    def _weighted(self, values: NDArray[np.float64]) -> float:
-        return float(np.cumsum(values * self.counts)[-1])
+    def _mean(self, values: NDArray[np.float64], what: str) -> float:
+        """Return the mean of *values*, one for each slot used."""
+        return float(np.cumsum(values * self.counts[self._used])[-1]) / self._filled(what)
 
 
 def empty(layout: Layout = NS) -> Histogram:
@@ -180,7 +190,7 @@ def of_counts(counts: Counts, layout: Layout) -> Histogram:
     filled = np.flatnonzero(counts)
     if not filled.size:
         return Histogram(counts, 0, 0, 0, layout, exact=False)
-    total = sum(map(int.__mul__, layout.middle[filled].tolist(), counts[filled].tolist()))
+    total = _product(layout.middle[filled], counts[filled])
     return Histogram(counts, total, int(layout.lower[filled[0]]), int(layout.upper[filled[-1]]), layout, exact=False)
 
 
@@ -216,6 +226,13 @@ def subtract(whole: Histogram, part: Histogram) -> Histogram:
     if whole.exact and part.exact:
         rest = replace(rest, total=whole.total - part.total)
     return replace(rest, low=max(rest.low, whole.low) if rest.high else 0, high=min(rest.high, whole.high))
+
+
+def _product(values: Counts, counts: Counts) -> int:
+    """Return the sum of each of *values* times its count, also where that passes 64 bits."""
+    if float(values[-1]) * float(counts.sum()) < 1 << 63:
+        return int((values * counts).sum())
+    return sum(map(int.__mul__, values.tolist(), counts.tolist()))
 
 
 def _sum(values: NDArray[np.uint64], high: int) -> int:

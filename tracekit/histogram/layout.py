@@ -55,12 +55,12 @@ class Layout:
         """Powers of two that have steps of their own; HdrHistogram's bucketCount."""
         return max((self.highest >> self.unit_bits).bit_length() - self.step_bits, 1)
 
-    @property
+    @cached_property
     def slots(self) -> int:
         """Number of slots."""
         return (self.octaves + 1) << self.step_bits
 
-    @property
+    @cached_property
     def top(self) -> int:
         """Largest value that has a slot; larger ones are clamped into the last."""
         return (1 << (self.octaves + self.step_bits + self.unit_bits)) - 1
@@ -85,6 +85,11 @@ class Layout:
         middles: Counts = self.lower + ((self.upper - self.lower + np.uint64(1)) >> np.uint64(1))
         return middles
 
+    @cached_property
+    def centre(self) -> NDArray[np.float64]:
+        """float64[slots]: `middle`, to compute with."""
+        return self.middle.astype(np.float64)
+
     @property
     def _steps(self) -> tuple[Counts, Counts]:
         slot = np.arange(self.slots, dtype=np.uint64)
@@ -106,6 +111,12 @@ class Layout:
         slots -= (1022 + self.step_bits) << self.step_bits
         np.maximum(slots, np.minimum(linear, (1 << self.step_bits) - 1), out=slots)
         return slots
+
+    def slot_of(self, value: int) -> int:
+        """Return the slot of one value, as `slots_of` does of many."""
+        units = min(value, self.top) >> self.unit_bits
+        octave = max(units.bit_length() - self.step_bits - 1, 0)
+        return (octave << self.step_bits) + (units >> octave)
 
     def joined(self, other: Layout) -> Layout:
         """

@@ -52,7 +52,7 @@ class Packed(NamedTuple):
 
 
 Cells = tuple["NDArray[np.int64]", "NDArray[np.int64]", "NDArray[np.int64]"]
-"""Filled slots, ascending in each histogram; their counts; and for each histogram where its cells end."""
+"""Slots, in order but some of them twice; what to add there, also 0; and where each histogram's cells end."""
 
 
 def unpack(text: bytes) -> Packed:
@@ -93,10 +93,7 @@ def decode(packed: Sequence[Packed]) -> Cells:
     """
     word, room = packed[0].word, max(each.layout.slots for each in packed)
     read = _varints if word == _VARINT else _words
-    slots, counts, ends = read([each.body for each in packed], word)
-    if slots.size and not (slots.min() >= 0 and slots.max() < room and counts.max() < LIMIT_COUNT):
-        raise ValueError("its histogram has counts where there is no slot")
-    return slots, counts, ends
+    return read([each.body for each in packed], word, room)
 
 
 def encode(histogram: Histogram) -> bytes:
@@ -131,56 +128,66 @@ def _layout(lowest: int, highest: int, digits: int) -> Layout:
     return Layout(lowest, highest, digits)
 
 
-def _varints(bodies: list[bytes], _word: int) -> Cells:
+def _varints(bodies: list[bytes], _word: int, room: int) -> Cells:
     """
-    Read varints: positions are a running sum of steps, one for a count and as many as there are for a run.
+    Read varints: slots are a running sum of steps, of one for a count and of as many as there are for a run.
 
-    Words of one byte are nearly all there are: what is longer is put right afterwards, at a cost of its own.
+    Words of one byte are nearly all there are, so each byte is taken for one; of a longer word, the first byte
+    gets the bits of the others, which then stand for nothing.
     """
     if any(body[-1] > 0x7F for body in bodies):
         raise ValueError("its histogram is torn: the last count has no end")
     text = np.frombuffer(b"".join(bodies), dtype=np.uint8)
-    final = text < 0x80
-    more = np.flatnonzero(~final)
-    words = text[final].astype(np.int64)
+    low = text & np.uint8(0x7F)
+    steps = np.ones(text.size, dtype=np.int64)
+    more = (text > 0x7F).nonzero()[0]
+    low[more + 1] = steps[more + 1] = 0
+    counts = (low >> 1).astype(np.int64)
     if more.size:
-        _widen(words, text, more)
-    runs = np.flatnonzero((words & 1) != 0)
-    steps = np.ones(words.size, dtype=np.int64)
-    steps[runs] += words[runs] >> 1
-    words[runs] = 0
+        _widen(counts, text, more)
+    runs = (low & 1).view(np.bool_).nonzero()[0]
+    lengths = counts[runs]
+    counts[runs] = 0
+    if lengths.size and lengths.max() > room:
+        raise ValueError("its histogram has counts where there is no slot")
+    steps[runs] += lengths
     ends = np.cumsum([len(body) for body in bodies])
-    ends -= np.searchsorted(more, ends)
     starts = np.concatenate([[0], ends[:-1]])
-    steps[starts[1:]] -= np.add.reduceat(steps, starts)[:-1]
-    filled = np.flatnonzero(words > 0)
-    return np.cumsum(steps)[filled] - 1, words[filled] >> 1, np.searchsorted(filled, ends)
+    sums = np.add.reduceat(steps, starts)
+    if sums.max() > room:
+        raise ValueError("its histogram has counts where there is no slot")
+    steps[0] -= 1
+    steps[starts[1:]] -= sums[:-1]
+    return np.cumsum(steps, out=steps), counts, ends
 
 
-def _widen(words: NDArray[np.int64], text: NDArray[np.uint8], more: NDArray[np.int64]) -> None:
-    """Put into *words*, which hold their last and highest bytes, the other bytes of *text*, those at *more*."""
-    word = more - np.arange(more.size)
-    first = np.flatnonzero(np.diff(word, prepend=-1))
+def _widen(counts: NDArray[np.int64], text: NDArray[np.uint8], more: NDArray[np.int64]) -> None:
+    """Add to *counts*, at the first byte of each longer word, the bits of the bytes that follow those at *more*."""
+    order = np.arange(more.size)
+    first = np.diff(more - order, prepend=-1).nonzero()[0]
     times = np.diff(first, append=more.size)
     if times.max() >= _VARINT:
         raise ValueError("its histogram is torn: a count has no end")
-    words[word[first]] <<= 7 * times
-    behind = np.arange(more.size) - np.repeat(first, times)
-    words[word[first]] += np.add.reduceat((text[more] & 0x7F).astype(np.int64) << 7 * behind, first)
-    if words.min() < 0 or words.max() > 2 * LIMIT_COUNT:
+    place = order + 1 - np.repeat(first, times)
+    bits = (text[more + 1] & 0x7F).astype(np.int64) << (7 * place - 1)
+    wide = counts[more[first]] + np.add.reduceat(bits, first)
+    if not 0 <= wide.min() <= wide.max() < LIMIT_COUNT:
         raise ValueError("its histogram has more events than there can be")
+    counts[more[first]] = wide
 
 
-def _words(bodies: list[bytes], word: int) -> Cells:
+def _words(bodies: list[bytes], word: int, room: int) -> Cells:
+    sizes = np.array([len(body) // word for body in bodies])
     if any(len(body) % word for body in bodies):
         raise ValueError("its histogram is torn: the last count has no end")
     counts = np.frombuffer(b"".join(bodies), dtype=f">i{word}").astype(np.int64)
-    if counts.size and counts.min() < 0:
-        raise ValueError("its histogram has less than no events")
-    sizes = np.array([len(body) // word for body in bodies])
+    if counts.size and not 0 <= counts.min() <= counts.max() < LIMIT_COUNT:
+        raise ValueError("its histogram has more events than there can be, or less than none")
     filled, ends = np.flatnonzero(counts), np.cumsum(sizes)
     cells = np.searchsorted(filled, ends)
     slots = filled - np.repeat(ends - sizes, np.diff(cells, prepend=0))
+    if slots.size and slots.max() >= room:
+        raise ValueError("its histogram has counts where there is no slot")
     return slots, counts[filled], cells
 
 

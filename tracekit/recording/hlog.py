@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 LINE_BYTES = 2 * payload.LIMIT_BYTES
 """A line longer than this is no interval."""
-BATCH_BYTES = 1 << 15
-"""Counts decoded at a time: as many as stay in a cache."""
+BATCH_BYTES = 1 << 17
+"""Counts decoded at a time: the more, the cheaper each."""
 YEAR_S = 365 * 86_400.0
 LATEST_S = 1e11
 """No time in a log is later than this, 3000 years."""
