@@ -20,6 +20,7 @@ class Options:
         command: launched and traced from its first instruction; empty: attach.
         environment: what the command's differs in from ours.
         errors, latency: the system call tiers.
+        probes_only: no kernel: what processes tell of their spans, and /proc.
         interval_ns: length of a tick; duration_ns: 0 is until the target ends or a signal.
         roles: (name, glob of comm) in order; the first that matches names the role.
     """
@@ -34,6 +35,7 @@ class Options:
     children: bool = True
     errors: bool = True
     latency: bool = False
+    probes_only: bool = False
     interval_ns: int = SECOND
     duration_ns: int = 0
     force: bool = False
@@ -45,5 +47,7 @@ class Options:
 
     @property
     def tiers(self) -> tuple[str, ...]:
-        """What is captured, for the recording: `sched`, `errors`, `syscalls`."""
+        """What is captured, for the recording: `sched`, `errors`, `syscalls`; or `probes` alone."""
+        if self.probes_only:
+            return ("probes",)
         return ("sched", *(("errors",) if self.errors else ()), *(("syscalls",) if self.latency else ()))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tracekit.capture.nvidia import NO_DEVICE
 from tracekit.errors import EXIT_INTERRUPTED, UsageError
 from tracekit.units import format_count, format_ns, format_share, parse_ns, printable
 
@@ -61,7 +62,6 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
 def run(target: dict[str, Any], given: dict[str, Any]) -> None:
     """Record *target* with the options *given*, talking to the user on stderr; exits."""
     from tracekit.capture.options import Options  # noqa: PLC0415 - the help needs no collector
-    from tracekit.capture.session import record  # noqa: PLC0415
 
     begin_ns = _process_start_ns()
     interval = given["interval"]
@@ -81,11 +81,21 @@ def run(target: dict[str, Any], given: dict[str, Any]) -> None:
     )
     status = _Status(sys.stderr.isatty())
     try:
-        summary = record(chosen, status.attached, status.show, begin_ns)
+        summary = _session(chosen)(chosen, status.attached, status.show, begin_ns)
     finally:
         status.clear()
     _say(chosen, summary)
     sys.exit(_exit_code(summary))
+
+
+def _session(chosen: Options) -> Callable[..., Summary]:
+    if chosen.probes_only:
+        from tracekit.capture import probes_session  # noqa: PLC0415 - one of the two
+
+        return probes_session.record
+    from tracekit.capture import session  # noqa: PLC0415
+
+    return session.record
 
 
 def _process_start_ns() -> int:
@@ -149,5 +159,6 @@ def _say(chosen: Options, summary: Summary) -> None:
     bpf = "not measured (too short)" if progress.bpf_share is None else format_share(progress.bpf_share)
     click.echo(f"cost      collector {format_share(progress.collector_share)} of a core, BPF programs {bpf}", err=True)
     for line in summary.missing:
-        click.echo(f"missing   {printable(line)}", err=True)
+        if not line.endswith(NO_DEVICE):  # nobody misses a GPU that is not there; a verdict that needs one says so
+            click.echo(f"missing   {printable(line)}", err=True)
     click.echo(f"next      tracekit report {name}", err=True)

@@ -36,6 +36,9 @@ _LOSSES = {
     "series": "without their labels",
     "names": "under `<other>`",
     "switch": "switches that the kernel did not report",
+    "probe": "processes whose spans could not be read",
+    "probe_rows": "numbers or names of spans that make no sense",
+    "probe_room": "errors or values that found no room in their process",
 }
 _ROWS = 6
 _NOISE = 4
