@@ -156,6 +156,8 @@ def test_what_a_log_lost_is_said(run: Run, tmp_path: Path) -> None:
         ([TAGGED, "--corrected", "0"], 2, "not positive"),
         ([TAGGED, "--corrected", "soon"], 2, "not a number"),
         ([TAGGED, JHICCUP, "--format", "hlog"], 2, "--merge"),
+        ([TAGGED, JHICCUP, "--confidence"], 2, "--merge"),
+        ([TAGGED, "--confidence", "--tag", "A", "--format", "hgrm"], 2, "no place for intervals"),
         ([TAGGED, "-o", TAGGED], 2, "it is a file that is read"),
         ([JAVA, "-o", "/nowhere/x.hgrm", "--tag", "A"], 4, "cannot write /nowhere/x.hgrm"),
         (["/nowhere.hlog"], 2, "no such file"),
@@ -189,3 +191,22 @@ def test_units_survive_a_log(run: Run, tmp_path: Path) -> None:
 
     (row,) = series(run, tmp_path / "n.hlog")
     assert (row["unit"], row["metric"]) == ("tasks", "runq.length")
+
+
+def test_confidence_is_of_the_events_by_time(run: Run, sample: Path) -> None:
+    """The same intervals in text and JSON; a quantile lies in its own."""
+    words = (sample, "--metric", "spawn.exec", "--confidence")
+    (row,) = series(run, *words)
+
+    code, out, _ = run("hist", *words)
+
+    bounds: dict[str, dict[str, float]] = row["confidence"]  # type: ignore[assignment]
+    quantiles: dict[str, float] = row["quantiles"]  # type: ignore[assignment]
+    assert list(bounds) == ["0.5", "0.9", "0.95", "0.99"]
+    for q in ("0.5", "0.9", "0.95"):
+        assert bounds[q]["low"] <= quantiles[q] <= bounds[q]["high"]
+    assert bounds["0.99"]["high"] is None
+    assert (bounds["0.5"]["count"], bounds["0.5"]["level"]) == (210, 0.95)
+    assert code == 0
+    p99 = next(line.split() for line in out.splitlines() if line.split()[:1] == ["p99"])
+    assert p99[3] == "?"

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tracekit.analysis.summary import QUANTILES, supported
 from tracekit.commands import between as part
 from tracekit.commands import sources
 from tracekit.commands import where as chosen
 from tracekit.errors import MachineError, UsageError
 from tracekit.export import hgrm, hlog, json_
 from tracekit.histogram import merge
+from tracekit.histogram.confidence import of_quantile
 from tracekit.recording.hlog import tag_of
 from tracekit.report import hist
 from tracekit.report.terminal import say
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from tracekit.commands.sources import Histograms, Wish
+    from tracekit.histogram import Histogram
+    from tracekit.records import Series
 
 _FORMATS = ("text", "hgrm", "hlog")
 
@@ -46,10 +50,13 @@ def _due(_ctx: click.Context, _param: click.Parameter, text: str | None) -> int:
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only lines of a log with this tag; repeatable.")
 @click.option("--merge", "merged", is_flag=True, help="Add up the same series of several FILEs.")
 @click.option("--corrected", "due_ns", callback=_due, metavar="INTERVAL", help="Add calls omitted: one each INTERVAL.")
+@click.option("--confidence", "sure", is_flag=True, help="How far each quantile may be from the service's: 95 %.")
 @click.option("--format", "form", type=click.Choice(_FORMATS), help="hgrm and hlog as of HdrHistogram [text].")
 @click.option("-o", "output", type=click.Path(path_type=Path), metavar="OUT", help="Write OUT.hgrm, OUT.hlog or text.")
 @click.option("--json", "as_json", is_flag=True, help="The series as JSON, in ns.")
-def command(files: tuple[Path, ...], form: str | None, output: Path | None, as_json: bool, **wanted: object) -> None:
+def command(
+    files: tuple[Path, ...], sure: bool, form: str | None, output: Path | None, as_json: bool, **wanted: object
+) -> None:
     """
     Show percentiles of each series, and with --metric its distribution.
 
@@ -61,26 +68,47 @@ def command(files: tuple[Path, ...], form: str | None, output: Path | None, as_j
     --corrected adds the calls that a load generator did not make while it waited
     for a slow one. Use it if calls were due each INTERVAL, and only once.
 
+    --confidence gives the interval in which the quantile would be in the long
+    run, as far as the recorded time tells, and how many independent events would
+    tell as much.
+
     \b
     Examples:
       tracekit hist run.tk
       tracekit hist run.tk --metric runq.wait --by role
       tracekit hist run.tk --metric blocked --where syscall=fsync
       tracekit hist run.tk --metric runq.wait --between 10s 20s --json
+      tracekit hist run.tk --metric runq.wait --by role --confidence
       tracekit hist jhiccup.hlog --format hgrm -o jhiccup.hgrm
       tracekit hist one.tk two.hlog --merge --format hlog -o both.hlog
     """  # noqa: D301 - click takes the control character, not the two letters
     wish = sources.Wish(**wanted)  # type: ignore[arg-type]  # click's names are the fields'
     form = _form(form, output, as_json)
     histograms, note = sources.histograms(files, wish)
+    bounds = _bounds(files, wish, form) if sure else {}
     if as_json:
-        click.echo(json_.series(histograms))
+        click.echo(json_.series(histograms, bounds))
         return
-    lines = _lines(form, files, wish, histograms, note)
+    lines = hist.intervals(histograms, bounds, note) if bounds else _lines(form, files, wish, histograms, note)
     if output:
         _write(output, map(click.unstyle, lines), files)
     else:
         say(lines)
+
+
+def _bounds(files: tuple[Path, ...], wish: Wish, form: str) -> hist.Bounds:
+    """Return the intervals of the quantiles of each series, from its histograms by time."""
+    if form != "text":
+        raise UsageError(f"cannot use --confidence with {form}: it has no place for intervals", "--json")
+    if len(files) > 1 and not wish.merged:
+        raise UsageError("cannot use --confidence with several files: their times are one or they are not", "--merge")
+    parts: dict[Series, list[Histogram]] = {}
+    for each in sources.slices(files, wish):
+        parts.setdefault(each.series, []).append(each.histogram)
+    return {
+        series: {q: of_quantile(by_time, q) for q in QUANTILES if supported(q, sum(part.count for part in by_time))}
+        for series, by_time in parts.items()
+    }
 
 
 def _form(form: str | None, output: Path | None, as_json: bool) -> str:

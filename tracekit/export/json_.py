@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tracekit.analysis.breakdown import Breakdown
     from tracekit.analysis.summary import Samples, Summary
     from tracekit.histogram import Histogram
+    from tracekit.histogram.confidence import Confidence
     from tracekit.recording.reader import Recording
     from tracekit.records import Exemplar, Series
 
@@ -52,14 +53,20 @@ def report(recording: Recording, summary: Summary) -> str:
     return json.dumps(document, indent=1, allow_nan=False)
 
 
-def series(histograms: Mapping[Series, Histogram]) -> str:
+def series(
+    histograms: Mapping[Series, Histogram], bounds: Mapping[Series, Mapping[float, Confidence]] | None = None
+) -> str:
     """
     Return `{"series": [...]}` of *histograms*, each of at least one event.
 
     `"exact": false` says that sum, min and max are of slots, as logs have no more; `corrected_ns` that calls
-    omitted were added.
+    omitted were added. With *bounds*, each has the intervals of its quantiles as `confidence`; null is: not bounded.
     """
-    return json.dumps({"series": [_series(one, part) for one, part in histograms.items()]}, indent=1)
+    rows = [_series(one, part) for one, part in histograms.items()]
+    for one, row in zip(histograms, rows, strict=True):
+        if bounds:
+            row["confidence"] = {str(q): dataclasses.asdict(each) for q, each in bounds.get(one, {}).items()}
+    return json.dumps({"series": rows}, indent=1)
 
 
 def span(recording: Recording, summary: Summary, detail: spans.Detail) -> str:

@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 
     from tracekit.analysis.octaves import Octave
     from tracekit.histogram import Histogram
+    from tracekit.histogram.confidence import Confidence
     from tracekit.records import Series
+
+    Bounds = Mapping[Series, Mapping[float, Confidence]]
 
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
 _HEADS = ["n", *_QUANTILES, "max", "mean", "total"]
 _BAR = 30
 _INDENT = 2
+_NAME = 24
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,26 @@ def distribution(metric: str, note: str, histograms: Mapping[Series, Histogram])
     labels = ", ".join(name for name, _ in ranked[0][0].labels)
     title = heading(fit(metric, WIDTH), ", ".join(filter(None, (f"by {labels}" * bool(labels), note))))
     return [title, *_lines(rows), "", *_bars(whole, unit)]
+
+
+def intervals(histograms: Mapping[Series, Histogram], bounds: Bounds, note: str = "") -> list[str]:
+    """Return a table with a row for each quantile that its events support: value, interval, and what it rests on."""
+    rows = [["", "", "value", "from", "to", "n", "worth", "by"]]
+    for one, part in sorted(histograms.items(), key=lambda item: (item[0].metric, -item[1].total)):
+        name = fit(" ".join((one.metric, *(value for _, value in one.labels))), _NAME)
+        for q, found in bounds.get(one, {}).items():
+            ends = [_short(end, one.unit) if end is not None else "?" for end in (found.low, found.high)]
+            worth = format_count(round(found.effective))
+            value = _short(part.quantile(q), one.unit)
+            rows.append([name, f"p{100 * q:g}", value, *ends, format_count(found.count), worth, found.method])
+            name = ""
+    title = heading("95 % intervals", note)
+    return [
+        title,
+        *table(rows, "<<>>>>><"),
+        "",
+        "`?`: too few independent events to bound it; `worth`: how many there are.",
+    ]
 
 
 def _lines(rows: list[_Row]) -> list[str]:
