@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.unit.board_writer import Board, Target, slot_of
+from tracekit.capture.probes import _DENIED as DENIED
 from tracekit.capture.probes import Boards, opening, words
+from tracekit.capture.probes.search import Search
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -470,3 +472,90 @@ def test_more_boards_than_there_is_room_for_are_a_loss(
 
     assert opened == [True, False]
     assert losses(boards) == {"probe": 1}
+
+
+def as_nobody(work: Callable[[], object]) -> str:
+    """Return what *work* gives in a process of another user."""
+    told, tell = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.setuid(NOBODY)
+            os.write(tell, repr(work()).encode())
+        finally:
+            os._exit(0)
+    os.close(tell)
+    os.waitpid(child, 0)
+    with os.fdopen(told) as answer:
+        return answer.read()
+
+
+DUMPABLE = "__import__('ctypes').CDLL(None).prctl(4, {})"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to be root to be somebody else")
+def test_who_may_not_look_says_so(target: Callable[..., Target], boards: Boards) -> None:
+    """A process that cannot be looked at may have a board or not: it is named, and no loss."""
+    process = target()
+    process.publish()
+
+    def look() -> object:
+        boards.scan([process.tgid, process.tgid + 1])
+        return boards.missing, losses(boards)
+
+    assert as_nobody(look) == repr((["spans of some processes: " + DENIED], {}))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to be root to be somebody else")
+def test_a_process_that_hides_is_read_on(target: Callable[..., Target], boards: Boards) -> None:
+    """What is mapped stays readable when its process may not be looked at any more."""
+    process = target()
+    process.do(f"os.setuid({NOBODY})")
+    process.do(DUMPABLE.format(1))
+    process.publish()
+    process.do("board.span(b'x', 100)")
+
+    def look() -> object:
+        boards.scan([process.tgid])
+        first = spans(boards)
+        process.do(DUMPABLE.format(0) + ", board.span(b'x', 100, 5)")
+        for _ in range(3):
+            boards.scan([process.tgid])
+        return first, spans(boards), losses(boards), boards.missing
+
+    assert as_nobody(look) == repr(({"x": 1}, {"x": 5}, {}, []))
+
+
+def test_a_process_that_is_ending_is_not_missed(target: Callable[..., Target]) -> None:
+    """A zombie's descriptors are root's: that is no lack of permission."""
+    process = target()
+    alive = opening.is_ending(process.tgid)
+    process.process.kill()
+    os.waitid(os.P_PID, process.tgid, os.WEXITED | os.WNOWAIT)
+
+    assert (alive, opening.is_ending(process.tgid)) == (False, True)
+
+
+def test_looks_become_seldom() -> None:
+    """Who has no board is looked at after 1, 2, 4... ticks, and then every 64."""
+    found = Search()
+    ticks = []
+    for tick in range(200):
+        for tgid in found.tick([1]):
+            ticks.append(tick)
+            found.looked_at(tgid)
+
+    assert ticks == [0, 1, 3, 7, 15, 31, 63, 127, 191]
+
+
+def test_who_was_not_looked_at_is_first_the_next_time() -> None:
+    """Where the time of a tick does not suffice, nobody is forgotten."""
+    found = Search()
+    looked: list[int] = []
+    for tick in range(6):
+        for tgid in found.tick(range(10 + 10 * tick))[:20]:
+            looked.append(tgid)
+            found.looked_at(tgid)
+
+    assert set(looked) >= set(range(30))
+    assert found.tick([]) == []

@@ -23,6 +23,7 @@ from tracekit.capture.probes.opening import (
     Opened,
     candidates,
     inode_of,
+    is_ending,
     mapped_candidates,
     open_board,
 )
@@ -40,12 +41,12 @@ if TYPE_CHECKING:
 
 MOST_BOARDS = 4096
 """Mapped at a time."""
-_FIRST_NS, _BUDGET_NS = 500_000_000, 5_000_000
+_FIRST_NS, _BUDGET_NS = 200_000_000, 5_000_000
 """CPU time that one `scan` may take to look for boards, the first one and later ones."""
 _FAR_BYTES = 64 << 20
 _MOST_MODULES = 4096
 _USER_SPACE = 1 << 56
-_DENIED = "no permission (processes of other users need CAP_SYS_PTRACE)"
+_DENIED = "no permission to look for them (other users' processes need CAP_SYS_PTRACE)"
 _MOST_LINES = 8
 
 _Outcome = Literal["open", "later", "gone", "refused"]
@@ -210,6 +211,7 @@ class Boards:
             board.opened.memory.close()
         self._living.clear()
         self._ended.clear()
+        self._inodes.clear()
 
     def _forget(self, living: Collection[int]) -> None:
         """Let go of what belongs to processes that are not *living*."""
@@ -223,17 +225,18 @@ class Boards:
         self._ready_given &= alive
 
     def _look(self, tgid: int) -> None:
-        """Look through the descriptors of a process, unless its board is still where it was."""
+        """Look for the board of a process, unless it is still where it was."""
         if tgid in self._living and _is_where_it_was(self._living[tgid].opened):
             return
         try:
             self._open_one_of(tgid, candidates(tgid))
-            if self._search.is_first and tgid not in self._living:
+            if tgid not in self._living and self._search.was_there(tgid):
                 self._open_one_of(tgid, mapped_candidates(tgid))
         except (FileNotFoundError, ProcessLookupError):
             return
         except PermissionError:
-            self._refuse(tgid, _DENIED)
+            if not is_ending(tgid):
+                self._note(_DENIED)  # no loss: nobody knows whether it has a board
 
     def _open_one_of(self, tgid: int, paths: Iterator[str]) -> None:
         for path in paths:
@@ -254,9 +257,9 @@ class Boards:
         except (FileNotFoundError, ProcessLookupError):
             return "gone"
         except NoBoardError as error:
-            return self._refuse(tgid, str(error))
+            return self._refuse(tgid, f"a board cannot be read: {error}")
         except OSError as error:
-            return self._refuse(tgid, error.strerror or "cannot be opened")
+            return self._refuse(tgid, f"a board cannot be opened: {error.strerror}")
         return self._adopt(tgid, opened)
 
     def _adopt(self, tgid: int, opened: Opened) -> _Outcome:
@@ -265,7 +268,7 @@ class Boards:
             return "open"
         if len(self._inodes) >= MOST_BOARDS:
             opened.memory.close()
-            return self._refuse(tgid, f"{MOST_BOARDS} are read already")
+            return self._refuse(tgid, f"{MOST_BOARDS} boards are read already")
         before = self._living.pop(tgid, None)
         if before:  # it has executed another program since
             self._ended.append(before)
@@ -305,11 +308,14 @@ class Boards:
         board.opened.memory.close()
 
     def _refuse(self, tgid: int, why: str) -> _Outcome:
-        line = f"spans of some processes: a board cannot be read: {why}"
-        if line not in self.missing and len(self.missing) < _MOST_LINES:
-            self.missing.append(line)
+        self._note(why)
         self._fail(tgid)
         return "refused"
+
+    def _note(self, why: str) -> None:
+        line = f"spans of some processes: {why}"
+        if line not in self.missing and len(self.missing) < _MOST_LINES:
+            self.missing.append(line)
 
     def _fail(self, tgid: int) -> None:
         """Count a process whose board cannot be read, once."""
@@ -323,6 +329,8 @@ def _is_where_it_was(opened: Opened) -> bool:
         return inode_of(opened.path) == opened.inode
     except (FileNotFoundError, ProcessLookupError):
         return False
+    except PermissionError:
+        return True  # its process became another user, and may not be looked at any more: what is mapped is read on
 
 
 def _collected(spans: dict[Series, Sum], values: dict[Series, float]) -> Collected:

@@ -136,6 +136,14 @@ def start_ticks_of(tgid: int) -> int:
     return int(fields[19])
 
 
+def is_ending(tgid: int) -> bool:
+    """Tell whether a process has given up its memory: its descriptors are root's then, whoever it was."""
+    try:
+        return _read(f"/proc/{tgid}/statm", _STATUS_BYTES).startswith(b"0 ")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def _credentials(tgid: int) -> tuple[set[int], int]:
     """Return the users a process acts as, with root, who it may have been; and its id as it sees itself."""
     lines = _read(f"/proc/{tgid}/status", _STATUS_BYTES).splitlines()
