@@ -468,6 +468,9 @@ static __always_inline void look(struct task_state *state, __u64 pointer, __u64 
 		state->span = SPAN_NONE;
 		return;
 	}
+	if (top && spans->depth && spans->open[0].node == top && spans->entered == spans->thread.entered)
+		return;	// nothing began since
+	spans->entered = spans->thread.entered;
 
 	int depth = walk(state, top);
 

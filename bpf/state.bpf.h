@@ -21,6 +21,7 @@ struct task_spans {		// of a thread whose process has a board
 	struct board board;
 	__u64 since_ns;		// spans that began earlier are not seen whole
 	__u64 ended[2];		// of struct probe_thread: seen so far
+	__u64 entered;		// the same, as of the last look
 	struct span_sums sums;	// what the thread went through inside of spans, ever
 	struct span_key open[MAX_OPEN_SPANS];	// innermost first, as of the last look
 	// what a look reads; not on the stack, of which 6.1 has too little

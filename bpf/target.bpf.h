@@ -143,6 +143,17 @@ static __always_inline int inherit_spans(struct task_struct *parent, struct task
 	return 0;
 }
 
+// The last look at a thread. Its memory is there only since "exit: move and extend sched_process_exit()
+// tracepoint" (Linux 6.16): before, nobody can say how the spans ended that were open when it last ran.
+static __always_inline void end_thread_in_spans(struct task_struct *task, struct task_state *state)
+{
+	if (task->mm)
+		look_at(task, state, LOOK_AND_SETTLE);
+	else if (state->spans.depth)
+		count_loss(LOSS_SPAN);
+	end_spans(state, pid_tgid_of(task));
+}
+
 static __always_inline int forget_board(struct task_struct *task, struct task_state *state)
 {
 	__u32 tgid = task->tgid;
@@ -258,7 +269,7 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	bool probed = state->probed;
 
 	if (probed)
-		end_spans(state, pid_tgid_of(task));
+		end_thread_in_spans(task, state);
 	if (task->signal->live.counter)	// an argument says so too, but only from 6.16 on
 		return 0;
 

@@ -155,5 +155,6 @@ struct probe_thread {			// thread-local
 	__u64 contexts;			// struct probe_contexts, 0: none
 	__u64 ends;			// struct probe_ends
 	__u64 ended[2];			// spans in `ends`, ever, by class
+	__u64 entered;			// times that a span became the innermost, ever: the same `top` is the same span
 };
-_Static_assert(sizeof(struct probe_thread) == 56, "probe format changed: raise PROBE_VERSION");
+_Static_assert(sizeof(struct probe_thread) == 64, "probe format changed: raise PROBE_VERSION");

@@ -281,4 +281,4 @@ def test_the_loop_is_busy_between_two_waits_for_events(lab: Lab) -> None:
     for run in (with_returns, without):
         busy = run.events("loop.busy")
         assert busy.quantile(1.0) > 29_000_000
-        assert 16 <= round(busy.share_above(25_000_000) * busy.count) <= 17
+        assert 16 <= round(busy.share_above(25_000_000) * busy.count) <= 17 * SLACK

@@ -10,6 +10,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 NO_MACHINE = 125
 COUNTS = [f"tests/kernel/test_{part}.py" for part in ("abi", "errors", "in_flight", "names", "processes", "waits")]
+COUNTS += [
+    "tests/kernel/test_span_truth.py::test_nested_spans_and_what_is_outside",
+    "tests/kernel/test_span_truth.py::test_tasks_of_asyncio_interleave",
+    "tests/kernel/test_span_parts.py::test_sleeping_and_working_add_up",
+]
 """Tests that count and order. `scripts/vm-test` runs all; the rest takes 10 minutes more on an emulated CPU."""
 
 

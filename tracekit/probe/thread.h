@@ -367,6 +367,7 @@ static inline void link_node(struct node *node, u64 kind, u64 start_ns)
 	node->context = Py_NewRef(state->context);
 	lock_own(owner);
 	node->abi.prev = thread->abi.top;
+	thread->abi.entered++;
 	barrier();
 	thread->abi.top = address_of(node);
 	unlock_own(owner);
