@@ -376,7 +376,7 @@ def test_the_worst_interval_is_a_number():
 
     found = verdict("rss", "p50", "< 5B", gauges=gauge)
 
-    assert (found.state, found.worst.start_ns, found.worst.value) == (State.UNDECIDED, 8 * SECOND, 7)
+    assert (found.state, found.worst.start_ns, found.worst.value) == (State.FAIL, 8 * SECOND, 7)
 
 
 @pytest.mark.parametrize(

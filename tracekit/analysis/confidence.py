@@ -8,10 +8,11 @@ that of independent events; that of six batches of neighbouring intervals; and t
 order autoregression. Latencies come in bursts, so the first alone is far too narrow.
 
 Sources:
-    Quantiles by the interval of a share, inverted: Woodruff, J. Am. Stat. Assoc. 47 (1952) 635.
+    Quantiles by the intervals of shares, inverted: Francisco and Fuller, Annals of Statistics 19 (1991) 454.
     Few batches and Student's t: Schmeiser, Operations Research 30 (1982) 556.
     The small-sample bias of an autocorrelation: Kendall, Biometrika 41 (1954) 403.
-    Shares: Wilson, J. Am. Stat. Assoc. 22 (1927) 209, with an effective number of events.
+    Shares: Wilson, J. Am. Stat. Assoc. 22 (1927) 209, with an effective number of events; of none or all, exact:
+    Clopper and Pearson, Biometrika 26 (1934) 404.
     Ratios of two estimates: Donner and Zou, Stat. Methods Med. Res. 21 (2012) 347.
 """
 
@@ -24,10 +25,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tracekit.histogram.confidence import LEVEL, ranks
+from tracekit.histogram.confidence import LEVEL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 BATCHES = 6
 """Few enough that neighbours hardly correlate, enough for a bearable t; docs/verdicts.md has the coverage."""
+_ROUND = 1e-6
+"""Events; sums of shares are not exact."""
 _SHORTEST = 8
 """Intervals from which an autocorrelation is worth its name."""
 _STIFFEST = 0.97
@@ -76,30 +79,30 @@ def needed(q: float, level: float = LEVEL) -> int:
 
 
 def of_quantile(
-    below: Floats, up_to: Floats, whole: Floats, q: float, at_rank: Callable[[int], float], level: float = LEVEL
+    values: Sequence[float], at_least: Callable[[int], Floats], q: float, level: float = LEVEL
 ) -> Confidence:
     """
-    Return the interval of a quantile.
+    Return the interval of a quantile: the values that a test of the share of events above them does not rule out.
+
+    Bursts of the usual are no matter for a limit far above them, and bursts beyond it are: so each value is
+    tested with the bursts of the events beyond *it*.
 
     Args:
-        below: float64[intervals], events below the value of the quantile.
-        up_to: float64[intervals], events that do not exceed it.
-        whole: float64[intervals], all events.
+        values: of the events, ascending.
+        at_least: gives float64[intervals], the events of values[i] or more; 0 for i = len(values).
         q: of the quantile.
-        at_rank: gives the value of the event of a rank, 1..n.
         level: how sure.
     """
-    n = round(float(whole.sum()))
-    part = _nearer(below, up_to, q * n, n)
-    share = float(part.sum()) / n
-    error = _error(part - share * whole, n * q * (1 - q), level)
-    low, high = ranks(n, q, level)
-    least, most = _wilson(q, n, error, level)  # bursts miss a tail more often than they overdo it
-    low = min(math.floor(n * q - error.widening * (n * q - low)), math.floor(n * least))
-    high = max(math.ceil(n * q + error.widening * (high - n * q)), math.ceil(n * most) + 1)
-    return Confidence(
-        at_rank(low) if low >= 1 else 0.0, at_rank(high) if high <= n else math.inf, n / error.effect, error.method
-    )
+    whole = at_least(0)
+    n, size, share = float(whole.sum()), len(values), 1 - q
+    here = _first(size, lambda i: float(at_least(i + 1).sum()) <= share * n + _ROUND)
+    splits = [part for part in (at_least(here), at_least(here + 1)) if 0 < part.sum() < n]
+    part = min(splits, key=lambda part: abs(float(part.sum()) - share * n), default=whole)
+    error = _ends(part, whole, level)[2]
+    highest = _first(size, lambda i: _ends(at_least(i + 1), whole, level)[1] <= share)
+    below = _first(size, lambda i: _ends(at_least(i), whole, level)[0] < share)
+    low = values[below - 1] if below else 0.0
+    return Confidence(low, values[highest] if highest < size else math.inf, n / error.effect, error.method)
 
 
 def of_mean(total: Floats, whole: Floats, variance: float, level: float = LEVEL) -> Confidence:
@@ -129,10 +132,8 @@ def of_rate(counted: Floats, seconds: Floats, level: float = LEVEL) -> Confidenc
 
 def of_share(part: Floats, whole: Floats, level: float = LEVEL) -> Confidence:
     """Return the interval of a share of events, sum(part) / sum(whole)."""
-    n = float(whole.sum())
-    share = float(part.sum()) / n
-    error = _error(part - share * whole, n * share * (1 - share), level)
-    return Confidence(*_wilson(share, n, error, level), n / error.effect, error.method)
+    low, high, error = _ends(part, whole, level)
+    return Confidence(low, high, float(whole.sum()) / error.effect, error.method)
 
 
 def of_ratio(value: float, mine: Confidence, other: float, its: Confidence) -> Confidence:
@@ -153,18 +154,26 @@ def _log(above: float, below: float) -> float:
     return math.inf if below <= 0 or math.isinf(above) else max(math.log(above / below), 0.0)
 
 
-def _wilson(share: float, n: float, error: _Error, level: float) -> tuple[float, float]:
-    """Return the ends of the interval of a *share* of *n* events that are worth fewer."""
+def _ends(part: Floats, whole: Floats, level: float) -> tuple[float, float, _Error]:
+    """Return the ends of the interval of the share sum(part) / sum(whole), and the error that it comes from."""
+    n, tail = float(whole.sum()), (1 - level) / 2
+    share = float(part.sum()) / n
+    error = _error(part - share * whole, n * share * (1 - share), level)
     z2 = _z(level) ** 2 * error.widening**2 / n
     middle = (share + z2 / 2) / (1 + z2)
     half = math.sqrt(z2 * max(share * (1 - share), 0.0) + z2**2 / 4) / (1 + z2)
-    return max(middle - half, 0.0), min(middle + half, 1.0)
+    low = tail ** (1 / n) if share >= 1 else max(middle - half, 0.0)
+    high = 1 - tail ** (1 / n) if share <= 0 else min(middle + half, 1.0)
+    return low, high, error
 
 
-def _nearer(below: Floats, up_to: Floats, wanted: float, n: int) -> Floats:
-    """Return the one of two splits that is nearer to *wanted* of *n* events: many may have the value of a quantile."""
-    splits = [part for part in (up_to, below) if 0 < part.sum() < n]
-    return min(splits, key=lambda part: abs(float(part.sum()) - wanted), default=up_to)
+def _first(size: int, found: Callable[[int], bool]) -> int:
+    """Return the first of 0..size - 1 that is *found*, and all after it are; *size* if none is."""
+    low, high = 0, size
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if found(middle) else (middle + 1, high)
+    return low
 
 
 def _error(residual: Floats, independent: float, level: float) -> _Error:

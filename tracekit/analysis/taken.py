@@ -13,7 +13,7 @@ from tracekit.analysis.absence import no_base, shared, tried
 from tracekit.analysis.fitting import BASES, refusal
 from tracekit.analysis.measurement import NOT_FINITE, Measurement, Missing
 from tracekit.analysis.objectives import format_series
-from tracekit.histogram import HIGHEST, rank_of
+from tracekit.histogram import HIGHEST, SLOTS, UPPER_EDGE, rank_of
 from tracekit.units import format_count, printable
 
 if TYPE_CHECKING:
@@ -95,13 +95,13 @@ def _confidence(statistic: Statistic, slices: Slices, evidence: Evidence, level:
 def of_quantile(slices: Slices, q: float, level: float) -> Confidence:
     """Return the interval of quantile *q* of events."""
     whole = slices.whole
-    value, n = whole.quantile(q), whole.count
-    below, up_to = slices.below(value), slices.up_to(value)
+    slots = np.flatnonzero(whole.counts)
+    values = np.minimum(UPPER_EDGE[slots], np.uint64(whole.high)).astype(np.float64).tolist()
 
-    def at_rank(rank: int) -> float:
-        return float(whole.quantile((rank - 0.5) / n))
+    def at_least(number: int) -> Floats:
+        return slices.from_slot(int(slots[number]) if number < len(slots) else SLOTS)
 
-    return confidence.of_quantile(below, up_to, slices.events, q, at_rank, level)
+    return confidence.of_quantile(values, at_least, q, level)
 
 
 def of_counters(
@@ -194,8 +194,13 @@ def _of_samples(
         return float(part.sum() / whole.sum()), confidence.of_share(part, whole, level), (part, whole)
     if statistic.q:
         value = float(samples[rank_of(statistic.q, len(samples)) - 1])
-        below, up_to = ((columns < value).sum(axis=0) * 1.0, (columns <= value).sum(axis=0) * 1.0)
-        known = confidence.of_quantile(below, up_to, whole, statistic.q, lambda rank: float(samples[rank - 1]), level)
+        values = np.unique(samples)
+
+        def at_least(number: int) -> Floats:
+            found = columns >= values[min(number, len(values) - 1)]
+            return np.asarray(found.sum(axis=0) * float(number < len(values)), dtype=np.float64)
+
+        known = confidence.of_quantile(values.tolist(), at_least, statistic.q, level)
         return value, known, None
     if statistic.key == "mean":
         return float(samples.mean()), confidence.of_mean(np.nansum(columns, axis=0), whole, 0.0, level), None
