@@ -67,7 +67,7 @@ def test_sleeping_and_working_add_up(mixed: Run) -> None:
     assert sum(parts.values()) == found.latency_ns
     assert parts["unattributed"] == parts["awaiting"] == 0
     asleep = parts["poll"] + parts["runq"]  # sleep() returns when there is a CPU for it
-    assert close_to(parts["on-CPU"], truth["worked"], share=0.03, ns=3_000_000)
+    assert close_to(parts["on-CPU"], truth["worked"], share=0.03 if SLACK == 1 else 0.1, ns=3_000_000)
     assert parts["poll"] >= 23 * 6_000_000
     assert parts["poll"] <= truth["slept"] <= asleep + 23 * SLACK * 200_000
     assert found.errors == 69

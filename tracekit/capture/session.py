@@ -184,6 +184,7 @@ class _Session:
         under_way = self.kernel.report()
         self.drain()
         self._lives.finish(under_way)
+        self._spans.scan(self._lives.tgids)
         rest = [(self._names.task_stack(task), max(0, now - task.since_ns)) for task in under_way]
         rest += [(self._names.wait_stack(task), task.waited_ns) for task in under_way if task.waited_ns]
         for frames, weight in rest:
