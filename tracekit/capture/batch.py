@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tracekit.records import HistogramDelta, Tick
 
 if TYPE_CHECKING:
-    from tracekit.capture.kernel import Slots
+    from tracekit.capture.readings import Slots
     from tracekit.recording.writer import Writer
     from tracekit.records import Exemplar, Interval, Loss, Process, Series, SpanParts
 

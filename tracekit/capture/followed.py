@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from tracekit.capture.kernel import comm_text
+from tracekit.capture.readings import comm_text
 from tracekit.records import Process
 
 if TYPE_CHECKING:

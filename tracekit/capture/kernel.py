@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tracekit.capture import syscalls, wire
 from tracekit.capture.bpf import syscall
 from tracekit.capture.bpf.loader import load
 from tracekit.capture.bpf.memory import Table, map_array
 from tracekit.capture.bpf.ring import Ring
+from tracekit.capture.readings import (
+    Account,
+    Cost,
+    Key,
+    LifeRecord,
+    Parts,
+    Slots,
+    SlowSpan,
+    Task,
+    Totals,
+    comm_text,
+    parts_of,
+)
 from tracekit.errors import MachineError
 from tracekit.records import Loss
 
@@ -27,125 +39,6 @@ LIMIT_BYTES = 64 << 20
 _FOLLOWS = ("on_fork", "on_exec", "on_exit", "on_rename")
 _SCHED = ("on_waking", "on_wakeup", "on_wakeup_new", "on_switch")
 _GROUP_BYTES = 8 * wire.GROUP
-
-
-class Key(NamedTuple):
-    """struct key: what a row is about. Names are ids until `Kernel.name` translates them."""
-
-    role: int
-    thread: int
-    nr: int
-    err: int
-    kind: int
-    reason: int
-    span: int = 0
-
-
-class Slots(NamedTuple):
-    """Part of a histogram: ascending slots, their counts, sum; low and high are 0 where only the slots tell."""
-
-    slots: list[int]
-    counts: list[int]
-    total: int
-    low: int
-    high: int
-
-
-class Account(NamedTuple):
-    """struct account, or what was added to one."""
-
-    ns: int
-    events: int
-    queued_ns: int
-    queued: int
-    involuntary: int
-    migrations: int
-
-
-class Parts(NamedTuple):
-    """struct parts, or what was added to one: where the time of spans went that have ended."""
-
-    waits: tuple[int, ...]
-    """ns by reason (wire.REASONS), the wait for a CPU in the place of `preempted`."""
-    sampled_ns: int
-    errors: int
-    unseen_ns: int
-    latency_ns: int
-    ended: int
-    """How many."""
-
-
-class SlowSpan(NamedTuple):
-    """struct span_record: one of the slowest spans."""
-
-    start_ns: int
-    duration_ns: int
-    waits: tuple[int, ...]
-    sampled_ns: int
-    errors: int
-    tgid: int
-    pid: int
-    role: int
-    span: int
-    awaited: bool
-    flags: int
-
-
-class LifeRecord(NamedTuple):
-    """struct life_record: a process was forked, is ready, has gone, or has a board."""
-
-    at_ns: int
-    start_ns: int
-    first_run_ns: int
-    exec_ns: int
-    ready_ns: int
-    tgid: int
-    ppid: int
-    exit_code: int
-    span: int
-    what: int
-    flags: int
-    found: int
-    unused: int
-    comm: str
-
-
-class Task(NamedTuple):
-    """struct task_record: a traced task and what it does."""
-
-    since_ns: int
-    start_ns: int
-    waited_ns: int
-    """The wait it has come out of, if it has not run since; `reason` and `nr` say what for."""
-    pid: int
-    tgid: int
-    ppid: int
-    role: int
-    thread: int
-    span: int
-    nr: int
-    state: int
-    reason: int
-    comm: str
-
-
-@dataclass(frozen=True)
-class Totals:
-    """Sums over the CPUs since the start."""
-
-    switches: int
-    restarts: int
-    samples: int
-    losses: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Run time of one program while statistics were on."""
-
-    run_time_ns: int
-    runs: int
-    misses: int
 
 
 class Kernel:
@@ -338,13 +231,13 @@ class Kernel:
     def parts(self) -> Iterator[tuple[Key, Parts]]:
         """Yield what was added to the parts of spans since the last call; `nr` is the latency bucket, `err` async."""
         used = min(self._shared_field(7), wire.MAX_PARTS)
-        nothing = _parts_of((0,) * (wire.WAITS + 6))
+        nothing = parts_of((0,) * (wire.WAITS + 6))
         for number in range(used):
             raw = self._parts.raw(number * self._shards, (number + 1) * self._shards)
             before, parts = self._seen_parts.get(number, (b"", nothing))
             if raw == before:
                 continue
-            whole = _parts_of(tuple(map(sum, zip(*wire.PARTS.iter_unpack(raw), strict=True))))
+            whole = parts_of(tuple(map(sum, zip(*wire.PARTS.iter_unpack(raw), strict=True))))
             self._seen_parts[number] = raw, whole
             if whole.ended > parts.ended:
                 waits = tuple(now - then for now, then in zip(whole.waits, parts.waits, strict=True))
@@ -457,10 +350,6 @@ class _Row:
         return Slots(slots, counts, *self._head[1:])
 
 
-def _parts_of(fields: tuple[int, ...]) -> Parts:
-    return Parts(fields[: wire.WAITS], *fields[wire.WAITS : -1])
-
-
 def _merge_heads(heads: list[tuple[int, ...]]) -> tuple[int, int, int, int]:
     used = [head for head in heads if head[0]]
     count, total = sum(head[0] for head in used), sum(head[1] for head in used)
@@ -484,11 +373,6 @@ def _bits(mask: int) -> Iterator[int]:
         lowest = mask & -mask
         yield lowest.bit_length() - 1
         mask ^= lowest
-
-
-def comm_text(raw: bytes) -> str:
-    """Decode a name that a program gave itself: any bytes but NUL."""
-    return raw.split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
 
 
 def _constants(options: Options, cgroup_id: int, sizes: tuple[int, int], *, atomic: bool) -> bytes:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from tracekit.capture import wire
-from tracekit.capture.kernel import Slots
+from tracekit.capture.readings import Slots
 from tracekit.records import Kind, Process, Series, labels_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from tracekit.capture.kernel import LifeRecord, Task
+    from tracekit.capture.readings import LifeRecord, Task
 
 Identity = tuple[int, int]
 """tgid and start: ids are reused, starts are not."""

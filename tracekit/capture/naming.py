@@ -10,7 +10,7 @@ from tracekit.records import Series, labels_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from tracekit.capture.kernel import Account, Key, Task
+    from tracekit.capture.readings import Account, Key, Task
 
 _METRICS = {
     wire.H_RUNQ_WAIT: "runq.wait",

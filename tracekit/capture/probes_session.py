@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from tracekit.capture.batch import Batch
+from tracekit.capture.file import create
 from tracekit.capture.followed import Followed
 from tracekit.capture.probes import Boards
 from tracekit.capture.resources import Resources
@@ -20,9 +21,8 @@ from tracekit.capture.session import (
     LATE_BY,
     Progress,
     Summary,
-    _create,
-    _Signals,
 )
+from tracekit.capture.signals import Signals
 from tracekit.capture.workload import check_pids, open_pidfds
 from tracekit.errors import DiskFullError, MachineError
 from tracekit.recording.writer import refuse_existing
@@ -54,11 +54,11 @@ def record(
     pids = check_pids(options.pids, os.getpid())
     _check_permission(pids)
     with ExitStack() as stack:
-        signals = stack.enter_context(closing(_Signals()))
+        signals = stack.enter_context(closing(Signals()))
         ends = open_pidfds(pids)
         for descriptor in ends:
             stack.callback(os.close, descriptor)
-        writer = stack.enter_context(_create(options, pids))
+        writer = stack.enter_context(create(options, pids))
         session = stack.enter_context(closing(_Session(options, writer, pids)))
         attached((time.monotonic_ns() - begin_ns) / 1e6)
         try:
@@ -181,7 +181,7 @@ class _Session:
         return [*nobody, *self._boards.missing, *self._resources.missing]
 
 
-def _run(session: _Session, signals: _Signals, ends: list[int], progress: Callable[[Progress], None]) -> str:
+def _run(session: _Session, signals: Signals, ends: list[int], progress: Callable[[Progress], None]) -> str:
     """Return why it ended."""
     waiting, poller = set(ends), select.poll()
     for descriptor in (*ends, signals.descriptor):

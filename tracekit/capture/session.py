@@ -4,39 +4,37 @@ from __future__ import annotations
 
 import os
 import select
-import signal
-import socket
 import time
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tracekit.capture.batch import Batch
 from tracekit.capture.cost import Meter
-from tracekit.capture.host.facts import clocks, facts
+from tracekit.capture.file import create
 from tracekit.capture.kernel import Kernel
 from tracekit.capture.lives import Lives
 from tracekit.capture.naming import Names, counter
 from tracekit.capture.resources import Resources
+from tracekit.capture.signals import Signals
 from tracekit.capture.spans import Spans
 from tracekit.capture.wire import A_THREAD, LIFE_BOARD
-from tracekit.capture.workload import Command, cgroup_id, check_pids, open_pidfds, owner
+from tracekit.capture.workload import Command, cgroup_id, check_pids, open_pidfds
 from tracekit.errors import DiskFullError
 from tracekit.recording.writer import Writer, refuse_existing
-from tracekit.records import InFlight, Interval, Loss, Series, Target
+from tracekit.records import InFlight, Interval, Loss, Series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from tracekit.capture.kernel import Task
     from tracekit.capture.options import Options
+    from tracekit.capture.readings import Task
 
 CHECKPOINT_TICKS = 256
 LATE_BY = 2
 """An interval this many times its length had no collector for a while: it is marked partial."""
 _SETTLE_S = 0.002
 _CPU = Series("cpu", (), "gauge", "share")
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 DURATION, ENDED, INTERRUPTED = "duration", "target ended", "interrupted"
 
@@ -91,7 +89,7 @@ def record(
     pids = check_pids(options.pids, os.getpid())
     cgroup = cgroup_id(options.cgroup) if options.cgroup else 0
     with ExitStack() as stack:
-        signals = stack.enter_context(closing(_Signals()))
+        signals = stack.enter_context(closing(Signals()))
         command = None
         if options.command:
             command = stack.enter_context(closing(Command(options.command, options.environment)))
@@ -104,7 +102,7 @@ def record(
         start_ns = time.monotonic_ns()
         tasks = kernel.mark()
         took_ms = (time.monotonic_ns() - begin_ns) / 1e6
-        writer = stack.enter_context(_create(options, pids))
+        writer = stack.enter_context(create(options, pids))
         session = _Session(options, kernel, writer, tasks, start_ns)
         attached(took_ms)  # not before: what users do on reading it is in the first interval of every source
         if command:
@@ -116,17 +114,6 @@ def record(
             hint = f"free some space; the {session.intervals} finished intervals are kept and can be read"
             raise DiskFullError(str(error), hint) from error
         return session.summary(reason, command.exit_code if command and command.poll() else 0)
-
-
-def _create(options: Options, pids: tuple[int, ...]) -> Writer:
-    how = "run" if options.command else "attach"
-    selection = (options.comm, options.cgroup, options.everything, options.command, options.children)
-    settings = {"interval_ns": options.interval_ns, "tiers": options.tiers}
-    user = owner()
-    host = replace(facts(), tiers=options.tiers)
-    owned_by = (user.uid, user.gid) if user else None
-    target = Target(how, pids, *selection)
-    return Writer(options.output, host, target, clocks(), settings, force=options.force, owner=owned_by)
 
 
 class _Session:
@@ -310,7 +297,7 @@ class _Loop:
     def __init__(
         self,
         session: _Session,
-        signals: _Signals,
+        signals: Signals,
         command: Command | None,
         ends: list[int],
         progress: Callable[[Progress], None],
@@ -361,30 +348,3 @@ class _Loop:
         if self._command:
             return self._command.ended
         return not self._session.kernel.threads
-
-
-class _Signals:
-    """The first SIGINT, SIGTERM or SIGHUP ends the recording; it never cuts anything short."""
-
-    def __init__(self) -> None:
-        self.received = False
-        self._reader, self._writer = socket.socketpair()
-        self._writer.setblocking(False)
-        self._before_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
-
-    @property
-    def descriptor(self) -> int:
-        """Turns readable when a signal has come."""
-        return self._reader.fileno()
-
-    def _note(self, _number: int, _frame: object) -> None:
-        self.received = True
-
-    def close(self) -> None:
-        """Put everything back."""
-        signal.set_wakeup_fd(self._before_fd)
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._reader.close()
-        self._writer.close()

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from tracekit.capture.batch import Batch
-    from tracekit.capture.kernel import Kernel, Key, Parts, SlowSpan
+    from tracekit.capture.kernel import Kernel
+    from tracekit.capture.readings import Key, Parts, SlowSpan
     from tracekit.records import Loss
 
 KEPT = 8

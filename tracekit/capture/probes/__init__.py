@@ -35,8 +35,8 @@ from tracekit.records import Loss
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
-    from tracekit.capture.kernel import Slots
     from tracekit.capture.probes.rows import Error, Kind, Value
+    from tracekit.capture.readings import Slots
     from tracekit.records import Series
 
 MOST_BOARDS = 4096

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from tracekit.capture.kernel import comm_text
 from tracekit.capture.probes import layout
+from tracekit.capture.readings import comm_text
 
 if TYPE_CHECKING:
     from tracekit.records import Labels

@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import compress, count
 from typing import TYPE_CHECKING
 
-from tracekit.capture.kernel import Slots
 from tracekit.capture.lives import slot_of
 from tracekit.capture.probes import layout
 from tracekit.capture.probes.latency import GROUP, lanes
+from tracekit.capture.readings import Slots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
