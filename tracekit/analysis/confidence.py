@@ -19,7 +19,7 @@ Sources:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
@@ -127,7 +127,9 @@ def of_rate(counted: Floats, seconds: Floats, level: float = LEVEL) -> Confidenc
     found, length = float(counted.sum()), float(seconds.sum())
     part = of_mean(counted, seconds, found, level)
     hidden = -math.log((1 - level) / 2) / length
-    return Confidence(part.low, max(part.high, hidden), part.effective * found / length, part.method)
+    return Confidence(
+        part.low, max(part.high, hidden), part.effective * found / length, part.method if found else "binomial"
+    )
 
 
 def of_share(part: Floats, whole: Floats, level: float = LEVEL) -> Confidence:
@@ -164,7 +166,7 @@ def _ends(part: Floats, whole: Floats, level: float) -> tuple[float, float, _Err
     half = math.sqrt(z2 * max(share * (1 - share), 0.0) + z2**2 / 4) / (1 + z2)
     low = tail ** (1 / n) if share >= 1 else max(middle - half, 0.0)
     high = 1 - tail ** (1 / n) if share <= 0 else min(middle + half, 1.0)
-    return low, high, error
+    return low, high, error if 0 < share < 1 else replace(error, method="binomial")
 
 
 def _first(size: int, found: Callable[[int], bool]) -> int:
