@@ -11,8 +11,9 @@ from tracekit.analysis import concurrency
 from tracekit.analysis.sla import parse
 from tracekit.analysis.verdict import State, judge
 from tracekit.errors import UsageError
-from tracekit.histogram import of_values
-from tracekit.records import WAITS, Exemplar
+from tracekit.histogram import of_values, slots_of
+from tracekit.histogram.parts import Parts
+from tracekit.records import BUCKET_SHIFT, WAITS, Exemplar
 
 EVALUATION = ("span.latency", "role=worker span=evaluation")
 STEP = ("span.latency", "role=trainer span=training.step")
@@ -204,3 +205,45 @@ def test_the_middle_of_slots_is_what_spans_are_taken_for():
     part = of_values(np.array([value]))
 
     assert concurrency.MIDDLE[np.flatnonzero(part.counts)[0]] == pytest.approx(value, rel=0.004)
+
+
+def parts(runs: list[tuple[int, int]], latency_ns: int, runq_ns: int) -> Parts:
+    """What the steps of some intervals were made of: one bucket, a hundred steps an interval."""
+    steps = 100 * sum(last - first for first, last in runs)
+    waits = np.zeros((1, len(WAITS)), dtype=np.uint64)
+    waits[0, WAITS.index("runq")] = steps * runq_ns
+    bucket = slots_of(np.array([latency_ns], dtype=np.uint64)) >> BUCKET_SHIFT
+    total, none = np.array([steps * latency_ns], dtype=np.uint64), np.zeros(1, dtype=np.uint64)
+    return Parts(bucket, total, none, none, none, none, waits, np.zeros_like(waits))
+
+
+def test_the_slowdown_says_what_the_longer_steps_waited_for():
+    """Outside 5 ms, all on-CPU; inside 8 ms, 2.4 of the 3 ms more in the run queue: 80 %."""
+    busy = [(2.0, 3.0)]
+    asked = []
+
+    def made_of(where, runs):
+        asked.append(runs)
+        return [parts(runs, 8 * MS, 2_400_000) if runs == [(2, 5)] else parts(runs, 5 * MS, 0)]
+
+    rows = {STEP: [[(8 if 2 <= n < 5 else 5) * MS] * 100 for n in range(INTERVALS)], EVALUATION: ended(busy)}
+    given = evidence(rows, exemplars=lambda where: known(busy) if where == WHERE else (), parts=made_of)
+
+    (found,) = judge(parse(SLOWDOWN, "s"), given).verdicts
+
+    assert found.state is State.FAIL
+    assert asked == [[(2, 5)], [(0, 2), (5, 10)]]
+    assert dict(found.why.split) == pytest.approx({"runq": 0.8, "on-CPU": 0.2})
+    assert found.why.of == "what a step took more inside"
+
+
+def test_what_was_different_is_looked_for_while_the_slow_span_ran():
+    """It ended in the ninth second and ran from the fifth on: pressure in the sixth counts, where it was."""
+    spans = [(0.2, 0.3), (4.1, 4.4)]
+    pressure = {("psi", "kind=some resource=cpu"): ("ns", [0.0] * 4 + [0.9 * SECOND] * 4 + [0.0] * 2)}
+    sla = "[[objective]]\nseries = 'span.latency{span=\"evaluation\"}'\nmax = '< 1s'\n"
+
+    found = verdict(sla, spans, counters=pressure)
+
+    assert (found.why.start_ns, found.why.end_ns) == (4 * SECOND, 9 * SECOND)
+    assert found.why.differences == ("pressure cpu some 72 % (else 0 %)",)
