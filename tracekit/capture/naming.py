@@ -24,6 +24,9 @@ _METRICS = {
 }
 _BY_CALL = (wire.H_BLOCKED, wire.H_SYSCALL)
 
+UNKNOWN = "<unknown>"
+"""A kind of spans that the kernel has met, and no board has told of yet."""
+
 Frames = tuple[str, ...]
 
 
@@ -45,9 +48,19 @@ class Names:
         self._name = name
         self._role = role
         self._span = span
+        self._histograms: dict[Key, Series] = {}
+        self._counters: dict[Key, tuple[Series, ...]] = {}
 
     def histogram(self, key: Key) -> Series:
-        """Return the series of a histogram row."""
+        """Return the series of a histogram row; each is put together once, as a tick asks for hundreds."""
+        known = self._histograms.get(key)
+        if known is None:
+            known = self._histogram(key)
+            if self.is_known(key.span):
+                self._histograms[key] = known
+        return known
+
+    def _histogram(self, key: Key) -> Series:
         if key.kind == wire.H_RUNQ_LENGTH:
             return Series("runq.length", labels_of({"cpu": str(key.nr)}), "histogram", "tasks")
         labels = {**self._span(key.span), "role": self._role_of(key)}
@@ -61,18 +74,27 @@ class Names:
 
     def counters(self, key: Key, account: Account) -> Iterator[tuple[Series, float]]:
         """Yield the counters in what an account gained."""
+        known = self._counters.get(key)
+        if known is None:
+            known = self._counts(key)
+            if self.is_known(key.span):
+                self._counters[key] = known
+        counts: tuple[int, ...] = ()
+        if key.kind == wire.A_ERROR:
+            counts = (account.events,)
+        elif key.kind == wire.A_THREAD:
+            counts = (account.events - account.involuntary, account.involuntary, account.migrations)
+        yield from ((series, count) for series, count in zip(known, counts, strict=True) if count > 0)
+
+    def _counts(self, key: Key) -> tuple[Series, ...]:
         labels = {**self._span(key.span), "role": self._role_of(key)}
         if key.kind == wire.A_ERROR:
             labels |= {"syscall": syscalls.call_name(key.nr), "errno": syscalls.error_name(key.err)}
-            yield _count("syscall.errors", labels), account.events
-        elif key.kind == wire.A_THREAD:
-            voluntary = account.events - account.involuntary
-            found = {
-                _count("switches", labels | {"kind": "voluntary"}): voluntary,
-                _count("switches", labels | {"kind": "involuntary"}): account.involuntary,
-                _count("migrations", labels): account.migrations,
-            }
-            yield from ((series, count) for series, count in found.items() if count > 0)
+            return (_count("syscall.errors", labels),)
+        if key.kind == wire.A_THREAD:
+            kinds = [_count("switches", labels | {"kind": kind}) for kind in ("voluntary", "involuntary")]
+            return (*kinds, _count("migrations", labels))
+        return ()
 
     def stacks(self, key: Key, account: Account) -> Iterator[tuple[Frames, int, int]]:
         """Yield (frames, ns, events) of the wall time in what an account gained."""
@@ -84,6 +106,10 @@ class Names:
                 yield (*thread, "on-CPU"), account.ns, account.events
             if account.queued:
                 yield (*thread, "run queue"), account.queued_ns, account.queued
+
+    def is_known(self, number: int) -> bool:
+        """Tell whether what a kind of spans is called is known for good."""
+        return self.span(number) != UNKNOWN
 
     def span(self, number: int) -> str:
         """Return the name of a kind of spans by its small id, "" outside of spans."""

@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from tracekit.capture import wire
+from tracekit.capture.naming import UNKNOWN
 from tracekit.capture.probes import Boards
 from tracekit.records import WAITS, Exemplar, Series, SpanParts, labels_of
 
@@ -22,8 +23,6 @@ KEPT = 8
 ENOUGH = 64
 """Records of one kind in an interval above which fewer are asked for."""
 OTHER = "<other>"
-UNKNOWN = "<unknown>"
-"""A kind that the kernel has met, and no board has told of yet."""
 _ORDER = tuple(wire.R_PREEMPTED if word == "runq" else wire.REASONS.index(word) for word in WAITS)
 """Where the waits of records.WAITS stand in those of the kernel."""
 
