@@ -50,7 +50,7 @@ static __noinline __u32 span_now(int failed)
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct task_state *state = state_of(task);
 
-	if (!state || !state->probed || task->flags & PF_EXITING)
+	if (!state || !has_spans(task, state))
 		return SPAN_NONE;
 	look_at(task, state, LOOK_ONLY);
 	if (failed)

@@ -22,7 +22,7 @@ static __always_inline int sample(struct cpu *cpu, struct task_struct *task)
 		refresh(task, state, all->epoch);
 		cpu->probed = state->probed;
 	}
-	if (state->probed && !(task->flags & PF_EXITING)) {
+	if (has_spans(task, state)) {
 		look_at(task, state, LOOK_AND_SETTLE);
 		if (state->spans.depth)
 			state->spans.sums.sampled_ns += SAMPLE_NS;

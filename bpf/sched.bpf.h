@@ -121,7 +121,7 @@ __noinline int follow_span(struct cpu *cpu, struct task_state *state, __u64 poin
 	if (pointer)
 		look_at_spans(state, pointer, pid_tgid, LOOK_AND_SETTLE);
 	else
-		state->span = SPAN_NONE;	// its memory may have gone
+		state->span = SPAN_NONE;	// its memory has gone
 	if ((state->span != cpu->span || !state->row) && find_rows(state)) {
 		cpu->span = state->span;
 		cpu->row = state->row;
@@ -135,7 +135,7 @@ static __always_inline void leave(struct cpu *cpu, struct task_struct *task, str
 				  bool runnable, __u32 waits)
 {
 	if (state->probed)
-		follow_span(cpu, state, task->flags & PF_EXITING ? 0 : task->thread.fsbase, pid_tgid_of(task));
+		follow_span(cpu, state, has_spans(task, state) ? task->thread.fsbase : 0, pid_tgid_of(task));
 
 	struct account *account = settle_slice(cpu, now);
 
@@ -249,7 +249,7 @@ static __noinline int refresh(struct task_struct *task, struct task_state *state
 		struct board *board = bpf_map_lookup_elem(&boards, &tgid);
 
 		if (board)
-			begin_spans(state, board, bpf_ktime_get_ns());
+			begin_spans(task, state, board, bpf_ktime_get_ns());
 	}
 	return 0;
 }

@@ -498,18 +498,26 @@ static __always_inline __u64 pid_tgid_of(struct task_struct *task)
 	return (__u64)task->tgid << 32 | task->pid;
 }
 
+// Are the spans of a thread still where its board says?
+static __always_inline bool has_spans(struct task_struct *task, struct task_state *state)
+{
+	return state->probed && state->spans.memory == (__u64)task->mm;
+}
+
 static __always_inline void look_at(struct task_struct *task, struct task_state *state, enum look how)
 {
 	look_at_spans(state, task->thread.fsbase, pid_tgid_of(task), how);
 }
 
 // The spans of a process with *board* can be read from now on.
-static __always_inline void begin_spans(struct task_state *state, struct board *board, __u64 now)
+static __always_inline void begin_spans(struct task_struct *task, struct task_state *state, struct board *board,
+					__u64 now)
 {
 	struct task_spans *spans = &state->spans;
 
 	state->probed = 1;
 	spans->board = *board;
+	spans->memory = (__u64)task->mm;
 	spans->since_ns = now;
 	spans->ended[0] = spans->ended[1] = NO_COUNT;
 }

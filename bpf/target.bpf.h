@@ -136,8 +136,9 @@ static __always_inline int inherit_spans(struct task_struct *parent, struct task
 {
 	__u32 tgid = child->tgid;
 
-	look_at(parent, from, LOOK_ONLY);
-	begin_spans(state, &from->spans.board, bpf_ktime_get_ns());
+	if (has_spans(parent, from))
+		look_at(parent, from, LOOK_ONLY);
+	begin_spans(child, state, &from->spans.board, bpf_ktime_get_ns());
 	if (child->pid == child->tgid && bpf_map_update_elem(&boards, &tgid, &from->spans.board, BPF_ANY))
 		count_loss(LOSS_SPAN_READ);
 	return 0;
@@ -147,7 +148,7 @@ static __always_inline int inherit_spans(struct task_struct *parent, struct task
 // tracepoint" (Linux 6.16): before, nobody can say how the spans ended that were open when it last ran.
 static __always_inline void end_thread_in_spans(struct task_struct *task, struct task_state *state)
 {
-	if (task->mm)
+	if (has_spans(task, state))
 		look_at(task, state, LOOK_AND_SETTLE);
 	else if (state->spans.depth)
 		count_loss(LOSS_SPAN);
