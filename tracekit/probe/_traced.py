@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tracekit.probe._engine import Kind, Steps, Traced
-from tracekit.probe._layout import NAME_BYTES
 
 TYPE_CHECKING = False  # typing itself would be half of the import
 if TYPE_CHECKING:
@@ -37,6 +36,9 @@ else:
             return lambda function: _trace(function, target)
         return _trace(target, None)
 
+
+NAME_BYTES = 64
+"""As in _layout, which would be another import, of struct too."""
 
 # Of code objects, as inspect has them; that would be a heavy import.
 GENERATOR, COROUTINE, ITERABLE_COROUTINE, ASYNC_GENERATOR = 0x20, 0x80, 0x100, 0x200

@@ -190,6 +190,7 @@ static int abandon_span(PyObject *self)
 {
 	struct span *span = (struct span *)self;
 
+	PyObject_GC_UnTrack(self);
 	if (claim(&span->node.open, false))
 		unlink_node(&span->node);
 	Py_CLEAR(span->node.context);
@@ -201,10 +202,8 @@ static void free_span(PyObject *self)
 	struct span *span = (struct span *)self;
 	PyTypeObject *type = Py_TYPE(self);
 
-	if (__builtin_expect(span->node.open, 0)) {
-		PyObject_GC_UnTrack(self);
+	if (__builtin_expect(span->node.open, 0))
 		abandon_span(self);
-	}
 	struct module *module = span->kind->module;
 
 	(void)module;
