@@ -19,6 +19,8 @@ from pathlib import Path
 from names import be_called
 from redis_lists import RedisLists
 
+from tracekit import mark
+
 CANDIDATES = 8
 CONFIG_FOLDERS = ("/etc/agents", "/usr/local/etc/agents", "/run/agents")
 TOOL_SERVER = ("127.0.0.1", 9)  # "discard": nobody listens there
@@ -32,7 +34,9 @@ def main() -> int:
     configuration(number)
     if not tool_is_up() and number % GIVES_UP_EVERY == 0:
         return 1
-    scores = ask_for_scores(RedisLists(redis_port), number)
+    redis = RedisLists(redis_port)
+    mark("ready")
+    scores = ask_for_scores(redis, number)
     transcripts.mkdir(exist_ok=True)
     (transcripts / f"{number}.json").write_text(json.dumps(scores))
     return 0 if len(scores) == CANDIDATES else 1

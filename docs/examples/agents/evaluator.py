@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 from names import be_called
 from redis_lists import RedisLists
 
+from tracekit import Kind, mark, span
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 STEPS = 20_000
+COMMIT = Kind("db.query", system="sqlite", query="insert result")
 
 
 def create(database: Path) -> None:
@@ -30,20 +33,22 @@ def work(redis_port: int, database: Path) -> None:
     redis = RedisLists(redis_port)
     db = sqlite3.connect(database, timeout=10)
     db.execute("PRAGMA synchronous=FULL")  # every commit waits for the disk
+    mark("ready")
     while True:
         try:
             task = redis.pop("candidates", timeout_s=5)
         except ConnectionError:
             return
         if task is not None:
-            answer(redis, db, task)
+            with span("evaluation"):
+                answer(redis, db, task)
 
 
 def answer(redis: RedisLists, db: sqlite3.Connection, task: bytes) -> None:
     """Evaluate one policy: CPU, then disk, then network."""
     wanted = json.loads(task)
     score = balance(wanted["policy"])
-    with db:
+    with COMMIT(), db:
         db.execute("INSERT INTO result VALUES (?, ?)", (json.dumps(wanted["policy"]), score))
     redis.push(wanted["reply"], str(score))
 

@@ -1,5 +1,5 @@
 """
-Redis lists as queues: the two commands this example needs.
+Redis lists as queues: the three commands this example needs.
 
 The wire format is short, and without a client library the example has nothing to
 install. A real system would use redis-py, which makes the same system calls.
@@ -8,6 +8,10 @@ install. A real system would use redis-py, which makes the same system calls.
 from __future__ import annotations
 
 import socket
+
+from tracekit import Kind
+
+PUSH = Kind("db.query", system="redis", query="rpush")
 
 
 class RedisLists:
@@ -25,7 +29,13 @@ class RedisLists:
 
     def push(self, key: str, value: str) -> None:
         """Append *value* to the list *key*."""
-        self._call("RPUSH", key, value)
+        with PUSH():
+            self._call("RPUSH", key, value)
+
+    def length(self, key: str) -> int:
+        """Return how many values the list *key* has."""
+        answer = self._call("LLEN", key)
+        return answer if isinstance(answer, int) else 0
 
     def pop(self, key: str, timeout_s: int) -> bytes | None:
         """Take the first value of the list *key*; None if none came in time."""

@@ -3,7 +3,7 @@ A small agent system to look at: starts evaluators and agents until its time is 
 
 Evaluators are forked and stay (multiprocessing); agents are programs of their own and
 come and go (subprocess). All of them talk through lists of a Redis server, and every
-result is committed to a SQLite file.
+result is committed to a SQLite file. Spans say which work is whose.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import evaluator
 from names import be_called
 from redis_lists import RedisLists
 
+from tracekit import gauge, span
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -39,13 +41,13 @@ def main() -> None:
     be_called("supervisor")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        RedisLists(options.redis_port)
+        redis = RedisLists(options.redis_port)
     except ConnectionError as error:
         sys.exit(f"supervisor: no Redis server on port {options.redis_port}: {error.strerror}")
     with evaluators(options.redis_port, options.folder / "results.db"):
         program = Path(__file__).with_name("agent.py")
         agent = [sys.executable, str(program), str(options.redis_port), str(options.folder / "transcripts")]
-        failed = spawn(agent, time.monotonic() + options.seconds)
+        failed = spawn(agent, redis, time.monotonic() + options.seconds)
     print(f"supervisor: {failed} agents gave up", file=sys.stderr)  # noqa: T201
 
 
@@ -65,15 +67,18 @@ def evaluators(redis_port: int, database: Path) -> Iterator[None]:
             process.join()
 
 
-def spawn(agent: list[str], until: float) -> int:
+def spawn(agent: list[str], redis: RedisLists, until: float) -> int:
     """Start *agent* NUMBER at an even pace, collect those that ended; return how many failed."""
+    queue_depth = gauge("queue.depth")
     running: list[subprocess.Popen[bytes]] = []
     codes: list[int] = []
     number = 0
     try:
         while time.monotonic() < until:
             number += 1
-            running.append(subprocess.Popen([*agent, str(number)]))
+            with span("agent.spawn"):
+                running.append(subprocess.Popen([*agent, str(number)]))
+            queue_depth.set(redis.length("candidates"))
             time.sleep(1 / AGENTS_PER_SECOND)
             codes += [process.returncode for process in running if process.poll() is not None]
             running = [process for process in running if process.returncode is None]
