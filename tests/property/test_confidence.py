@@ -96,9 +96,10 @@ def test_events_that_come_in_bursts_are_worth_less() -> None:
 @pytest.mark.parametrize("q", [0.5, 0.99])
 def test_intervals_hold_the_truth_as_often_as_they_say(q: float, correlation: float) -> None:
     """
-    120 s of 100 events under load that wanders: 95 % intervals hold the true quantile nine times in ten.
+    120 s of 100 events under load that wanders: 95 % intervals hold the true quantile about nine times in ten or more.
 
-    The binomial interval alone does so for 83, 38 and 22 % of recordings (docs/histograms.md).
+    docs/histograms.md has the shares from 500 recordings each, 90.2 % the lowest. 60 tell less: 85 % of them
+    are asked for, which the binomial interval alone, with at most 68 % once levels vary, does not reach.
     """
     draw = np.random.default_rng(round(100 * correlation + 10 * q))
     spread = math.hypot(0.3, 0.5)
@@ -109,6 +110,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(q: float, correlation: fl
         parts = parts_of([draw.lognormal(0.3 * level, 0.5, draw.poisson(100)) for level in levels])
         found = of_quantile(parts, q)
         slot = truth / 128
+        assert found.effective <= found.count
         held += (found.low or 0) <= truth + slot and (found.high or math.inf) >= truth
 
     assert held >= 0.85 * trials

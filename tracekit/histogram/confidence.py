@@ -121,7 +121,8 @@ def effective(rows: NDArray[np.float64], q: float, correlation: float) -> float:
 
     The count over the design effect: the variance of the number of events above the quantile, over that
     of a binomial. What goes beyond the binomial is the intervals' doing and lasts as long as their medians
-    resemble each other; that it was itself estimated from few intervals is paid for as Student's t does.
+    resemble each other; that it was itself estimated from few intervals, with two numbers (a mean and a
+    correlation), is paid for as Student's t does.
 
     Args:
         rows: float64[intervals, slots], events, each row at least one.
@@ -140,7 +141,7 @@ def effective(rows: NDArray[np.float64], q: float, correlation: float) -> float:
     lasting = (1 + correlation) / (1 - correlation)
     excess = max(0.0, float((off * off).sum()) * size / (size - 1) - binomial)
     design = 1 + excess * lasting / binomial
-    return float(count / (design * _student(max(size / lasting - 1, 2)) ** 2))
+    return float(count / (design * _student(max(size / lasting - 2, 2)) ** 2))
 
 
 def _rows(parts: Sequence[Histogram], whole: Histogram) -> tuple[NDArray[np.float64], int]:
