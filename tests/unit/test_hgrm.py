@@ -59,3 +59,11 @@ def test_of_no_events_there_are_no_rows() -> None:
         "#[Max     =          0.0, Total count    =            0]",
         "#[Buckets =            6, SubBuckets     =           32]",
     ]
+
+
+def test_the_largest_of_zeros_is_zero() -> None:
+    """Java keeps 0 apart from the rest of its slot, though its rows do not; only a unit above 1 shows it."""
+    lines = text(of_values(np.zeros(3, dtype=np.uint64), Layout(16, 1000, 1)), scale=1.0).splitlines()
+
+    assert "#[Max     =          0.0, Total count    =            3]" in lines
+    assert lines[2].split() == ["15.0", "0.000000000000", "3", "1.00"]

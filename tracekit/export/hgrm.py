@@ -38,7 +38,7 @@ def distribution(histogram: Histogram, scale: float = _MS, ticks: int = TICKS) -
         yield row if level == 100 else f"{row} {_fixed(1 / (1 - level / 100), 2):>14}"
     count, layout = histogram.count, histogram.layout
     mean, deviation = (histogram.slot_mean, histogram.deviation) if count else (0.0, 0.0)
-    highest = int(layout.upper[np.flatnonzero(histogram.counts)[-1]]) if count else 0
+    highest = int(layout.upper[layout.slot_of(histogram.high)]) if histogram.high else 0  # 0 stays 0, as in Java
     yield f"#[Mean    = {_fixed(mean / scale, digits):>12}, StdDeviation   = {_fixed(deviation / scale, digits):>12}]"
     yield f"#[Max     = {_fixed(highest / scale, digits):>12}, Total count    = {count:>12}]"
     yield f"#[Buckets = {layout.octaves:>12}, SubBuckets     = {2 << layout.step_bits:>12}]"
