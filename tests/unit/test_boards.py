@@ -159,10 +159,23 @@ def test_what_is_older_than_the_recording_does_not_count(target: Callable[..., T
     process.do("board.span(b'x', 100, 2), board.error(b'x', b'E'), board.value(COUNTER, b'c', 7)")
     after = boards.collect()
 
-    assert (before.histograms, before.values, boards.ready()) == ([], [], [])
+    assert (before.histograms, boards.ready()) == ([], [])
+    assert [(series.metric, value) for series, value in before.values] == [("app.c", 0)]
     assert counts(after, latency("x")) == {100: 2}
     assert sorted(value for _, value in after.values) == [1, 2]
     boards.close()
+
+
+def test_a_counter_that_did_not_move_is_there(target: Callable[..., Target], boards: Boards) -> None:
+    """No violation was counted: that is an answer, once."""
+    process = target()
+    boards.appeared(process.tgid, process.publish())
+    process.do("board.value(COUNTER, b'c', 0)")
+
+    first, second = boards.collect(), boards.collect()
+
+    assert [(series.metric, value) for series, value in first.values] == [("app.c", 0)]
+    assert second.values == []
 
 
 def test_a_board_made_after_the_attach_counts_whole(target: Callable[..., Target]) -> None:

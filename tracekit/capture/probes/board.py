@@ -51,6 +51,7 @@ class Board:
         self._lost = self._lost_before = 0
         if not counts_all:
             self.take(whole=True)
+            self._values.begin_anew()
             self._lost_before = self.lost
 
     def take(self, *, whole: bool = False) -> Gains:

@@ -75,21 +75,35 @@ class Values:
         """The last sample of each."""
         self.ready_ns = 0
         """When the mark `ready` was first set, 0: not yet."""
+        self._untold: list[rows.Value] = []
 
     def advance(self, used: int) -> list[tuple[rows.Value, float]]:
-        """Return what was added to the counters and marks of the first *used* rows; row 0 is none."""
-        grown = (self._grown(number, raw) for number, raw in self._table.changed(used) if number)
-        return [found for found in grown if found]
+        """
+        Return what was added to the counters and marks of the first *used* rows; row 0 is none.
+
+        A counter is there once with 0, though nothing was added: none is not the same as not counted.
+        """
+        grown = [self._grown(number, raw) for number, raw in self._table.changed(used) if number]
+        untold, self._untold = self._untold, []
+        return [found for found in grown if found] + [(words, 0.0) for words in untold]
+
+    def begin_anew(self) -> None:
+        """What was added so far does not count, but which counters there are does."""
+        self._untold = [words for words, _ in self._known.values() if words.type == layout.COUNTER]
 
     def _grown(self, number: int, raw: bytes) -> tuple[rows.Value, float] | None:
         value, count, first_ns, *_ = layout.VALUE.unpack(raw)
-        if not count or number in self.refused:
+        if number in self.refused:
             return None
         words, before = self._known.get(number) or (rows.value_of(raw), 0.0)
+        if not count and not (words and words.type == layout.COUNTER):
+            return None
         now = float(count) if words and words.type == layout.MARK else value
         if words is None or not _is_credible(words, now, before):
             self.refused.add(number)
             return None
+        if number not in self._known and words.type == layout.COUNTER:
+            self._untold.append(words)
         self._known[number] = words, now
         return self._sort(words, now, before, first_ns)
 
