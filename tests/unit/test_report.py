@@ -15,10 +15,10 @@ from tests import golden
 from tests.sample import HOST, SECOND
 from tests.unit.recordings import Content, write
 from tracekit.analysis import failures, saturation, spawns, use, walltime
-from tracekit.analysis.summary import Summary, supported, totals
+from tracekit.analysis.summary import Samples, Summary, supported, totals
 from tracekit.histogram import of_values
 from tracekit.records import Host, InFlight, Loss, Process, Series, Target, labels_of
-from tracekit.report import text
+from tracekit.report import own, text
 from tracekit.report.terminal import bar, columns_of, fit, pad
 
 if TYPE_CHECKING:
@@ -422,6 +422,29 @@ def test_memory_is_judged_at_its_fullest() -> None:
 
     assert use.memory(summary(gauges=gauges), 1000) == use.Memory(900, 0.9, None)
     assert use.memory(summary(), 1000) is None
+
+
+def test_the_program_s_own_numbers_have_a_table_that_fits() -> None:
+    """Counters and marks by role, gauges with their labels; what tracekit counts of itself is not the program's."""
+    counted = counters(
+        ("app.hits", {"role": "worker", "cache": HOSTILE}, 1230),
+        ("mark", {"role": "agent", "mark": "ready"}, 40),
+        ("app.tracekit.hook_failed", {"role": "agent", "hook": "x", "why": "y"}, 3),
+        *((f"app.c{number}", {"role": "worker"}, 7) for number in range(9)),
+    )
+    depth = Series("app.queue.depth", labels_of({"role": "worker", "lane": "slow"}), "gauge", "count")
+    of = {depth: Samples(2.0, 0.5, 0.0, 9.0)}
+
+    lines = own.section(summary(counters=counted, gauges=of))
+
+    assert own.section(summary()) == []
+    assert not any("hook_failed" in line for line in lines)
+    assert all(columns_of(line) <= 80 and "\x1b[2J" not in line for line in lines)
+    assert [line.split() for line in lines if "ready" in line or "depth" in line or "more" in line] == [
+        ["mark", "ready", "40", "4", "agent"],
+        ["and", "3", "more:", "--json", "has", "all"],
+        ["queue.depth", "lane=slow", "0.5", "9", "2", "worker"],
+    ]
 
 
 def test_loss_is_loud_and_says_what_it_means(run: Run, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import click
 
 from tracekit.analysis import failures, saturation, spawns, use, walltime
 from tracekit.analysis.summary import quantile
+from tracekit.report import own
 from tracekit.report import spans as span_text
 from tracekit.report.terminal import WIDTH, bar, fit, flow, heading, table
 from tracekit.units import format_bytes, format_count, format_ns, format_share, format_value
@@ -36,6 +37,8 @@ _LOSSES = {
     "series": "without their labels",
     "names": "under `<other>`",
     "switch": "switches that the kernel did not report",
+    "span": "spans that are not broken down",
+    "span_read": "looks at a thread's span that failed",
     "probe": "processes whose spans could not be read",
     "probe_rows": "numbers or names of spans that make no sense",
     "probe_room": "errors or values that found no room in their process",
@@ -54,6 +57,7 @@ def report(recording: Recording, summary: Summary, *, all_errors: bool = False) 
         _head(recording, summary),
         _saturation(summary),
         span_text.section(summary),
+        own.section(summary),
         _walltime(summary),
         _blocked(summary),
         span_text.loops(summary),
