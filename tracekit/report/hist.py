@@ -27,6 +27,8 @@ _HEADS = ["n", *_QUANTILES, "max", "mean", "total"]
 _BAR = 30
 _INDENT = 2
 _NAME = 24
+OF_METRICS = frozenset({"role", "span", "cpu", "errno", "how", "kind", "reason", "syscall", "thread", "type"})
+"""Labels that tell the series of a metric apart; in a span others are the span's own."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class _Row:
 
 def percentiles(histograms: Mapping[Series, Histogram]) -> list[str]:
     """Return a table with a row for each series, by metric (and role), the largest sum first."""
-    ranked = sorted(histograms.items(), key=lambda item: (item[0].metric, _role(item[0]), -item[1].total))
+    ranked = sorted(histograms.items(), key=lambda item: (item[0].metric, _role(item[0]), _inside(item[0]), -item[1].total))
     return _lines([_Row(_group(one), _name(one), _cells(part, one.unit)) for one, part in ranked])
 
 
@@ -137,14 +139,25 @@ def _role(one: Series) -> str:
 
 
 def _group(one: Series) -> str:
-    role = _role(one)
+    role, inside = _role(one), _inside(one)
     unit = "" if one.unit == "ns" else f" ({one.unit})"
-    return fit(one.metric + unit + (f"  role={role}" if role else ""), WIDTH)
+    return fit(one.metric + unit + (f"  role={role}" if role else "") + (f"  in {inside}" if inside else ""), WIDTH)
+
+
+def _inside(one: Series) -> str:
+    """Return the kind of spans that a series of the kernel is about, "" outside of spans."""
+    if not one.label("span") or one.metric.startswith("span."):
+        return ""
+    own = [f"{name}={value}" for name, value in one.labels if name not in OF_METRICS]
+    return " ".join([one.label("span"), *own])
 
 
 def _name(one: Series) -> str:
+    inside = bool(_inside(one))
     rest = [value for name, value in one.labels if name != "role" or len(one.labels) == 1]
-    return fit(" ".join(rest) or "-", WIDTH - 2)
+    if inside:
+        rest = [value for name, value in one.labels if name in OF_METRICS and name not in ("role", "span")]
+    return fit(" ".join(rest) or ("all" if inside else "-"), WIDTH - 2)
 
 
 def _labels(one: Series) -> str:
