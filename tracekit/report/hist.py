@@ -42,7 +42,7 @@ class _Row:
 
 def percentiles(histograms: Mapping[Series, Histogram]) -> list[str]:
     """Return a table with a row for each series, by metric (and role), the largest sum first."""
-    ranked = sorted(histograms.items(), key=lambda item: (item[0].metric, _role(item[0]), _inside(item[0]), -item[1].total))
+    ranked = sorted(histograms.items(), key=lambda item: (item[0].metric, *_place(item[0]), -item[1].total))
     return _lines([_Row(_group(one), _name(one), _cells(part, one.unit)) for one, part in ranked])
 
 
@@ -142,6 +142,10 @@ def _group(one: Series) -> str:
     role, inside = _role(one), _inside(one)
     unit = "" if one.unit == "ns" else f" ({one.unit})"
     return fit(one.metric + unit + (f"  role={role}" if role else "") + (f"  in {inside}" if inside else ""), WIDTH)
+
+
+def _place(one: Series) -> tuple[str, str]:
+    return _role(one), _inside(one)
 
 
 def _inside(one: Series) -> str:
