@@ -453,7 +453,7 @@ def test_loss_is_loud_and_says_what_it_means(run: Run, tmp_path: Path) -> None:
 
     _, out, _ = run("report", path)
 
-    assert "LOST 5 events in 1 of 1 intervals: ring 3 (processes not seen), new_reason 2" in " ".join(out.split())
+    assert "LOST 5 events in 1 of 1 intervals ring 3 (processes not seen), new_reason 2" in " ".join(out.split())
     assert "nothing was lost" not in out
 
 

@@ -410,8 +410,9 @@ def _loss(summary: Summary, intervals: int) -> list[str]:
         return flow([heading("Loss", "nothing was lost"), *partial], 2)
     total = format_count(sum(loss.count for loss in lost))
     reasons = [fit(loss.reason, 20) + f" {format_count(loss.count)}" + _meaning(loss.reason) for loss in lost]
-    reasons[0] = f"LOST {total} events in {summary.lossy} of {intervals} intervals: {reasons[0]}"
-    return [click.style(line, fg="red", bold=True) for line in flow(reasons + partial, 2)]
+    lines = [f"LOST {total} events in {summary.lossy} of {intervals} intervals"]
+    lines += flow([f"  {reasons[0]}", *reasons[1:], *partial], 2)
+    return [click.style(line, fg="red", bold=True) for line in lines]
 
 
 def _meaning(reason: str) -> str:

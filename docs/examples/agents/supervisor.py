@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 AGENTS_PER_SECOND = 3
 EVALUATORS = 2
+QUEUE_DEPTH = gauge("queue.depth")
 
 
 def main() -> None:
@@ -69,7 +70,6 @@ def evaluators(redis_port: int, database: Path) -> Iterator[None]:
 
 def spawn(agent: list[str], redis: RedisLists, until: float) -> int:
     """Start *agent* NUMBER at an even pace, collect those that ended; return how many failed."""
-    queue_depth = gauge("queue.depth")
     running: list[subprocess.Popen[bytes]] = []
     codes: list[int] = []
     number = 0
@@ -78,8 +78,7 @@ def spawn(agent: list[str], redis: RedisLists, until: float) -> int:
             number += 1
             with span("agent.spawn"):
                 running.append(subprocess.Popen([*agent, str(number)]))
-            queue_depth.set(redis.length("candidates"))
-            time.sleep(1 / AGENTS_PER_SECOND)
+            watch(redis, time.monotonic() + 1 / AGENTS_PER_SECOND)
             codes += [process.returncode for process in running if process.poll() is not None]
             running = [process for process in running if process.returncode is None]
     finally:
@@ -87,6 +86,13 @@ def spawn(agent: list[str], redis: RedisLists, until: float) -> int:
             process.terminate()
             process.wait()
     return sum(code != 0 for code in codes)
+
+
+def watch(redis: RedisLists, until: float) -> None:
+    """Wait, and keep the gauge of the queue up to date."""
+    while time.monotonic() < until:
+        QUEUE_DEPTH.set(redis.length("candidates"))
+        time.sleep(0.02)
 
 
 if __name__ == "__main__":
