@@ -393,6 +393,8 @@ __noinline int settle_ends(struct task_state *state, __u32 class, __u64 pid_tgid
 		return 0;
 	if (seen == NO_COUNT || (!class && !spans->records))
 		seen = ended;	// what was never seen waiting has nothing to settle
+	else if (ended < seen)
+		seen = 0;	// it has a new record
 	if (ended - seen > PROBE_ENDS) {
 		if (spans->records)
 			count_loss(LOSS_SPAN);
