@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = 5
-PROGRAM = '''
+PROGRAM = """
 import os, sys, time
 from contextlib import nullcontext
 from tracekit.probe import span
@@ -56,7 +56,7 @@ with span("outer"):
 print("failing access", smallest(80, calls, 1000, os.access, "/missing", 0) - nothing)
 print("ping-pong", ping_pong(False))
 print("ping-pong in a span", ping_pong(True))
-'''
+"""
 VARIANTS = {"untraced": None, "--no-errors": ["--no-errors"], "default": []}
 
 
@@ -94,7 +94,8 @@ def main() -> int:
     for row in rounds[0]["untraced"]:
         cells = [_ratio([one[v][row] / one["untraced"][row] for one in rounds]) for v in ("--no-errors", "default")]
         print(f"| {row} | {cells[0]} | {cells[1]} |")
-    added = [(one["default"]["failing access in a span"] - one["untraced"]["failing access in a span"]) for one in rounds]
+    row = "failing access in a span"
+    added = [one["default"][row] - one["untraced"][row] for one in rounds]
     print(f"\nA failing call in a span costs {statistics.median(added) / bare:.2f} bare getppid more.")
     return 0
 

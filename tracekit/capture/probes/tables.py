@@ -88,7 +88,7 @@ class Values:
         return [found for found in grown if found] + [(words, 0.0) for words in untold]
 
     def begin_anew(self) -> None:
-        """What was added so far does not count, but which counters there are does."""
+        """Tell again which counters there are: what they have counted so far was before the recording."""
         self._untold = [words for words, _ in self._known.values() if words.type == layout.COUNTER]
 
     def _grown(self, number: int, raw: bytes) -> tuple[rows.Value, float] | None:
