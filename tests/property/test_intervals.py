@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracekit.analysis import confidence, slices
+from tracekit.analysis import slices
 from tracekit.analysis.taken import of_quantile
-from tracekit.histogram import of_values
+from tracekit.errors import EmptyHistogramError
+from tracekit.histogram import Histogram, confidence, distributions, empty, of_values
 
 TRIALS = 80
 SPREAD = 0.5
@@ -43,9 +44,16 @@ def truth(rho: float) -> tuple[float, float, float]:
     return 1e6, 1e6 * math.exp(2.3263479 * sigma), 1e6 * math.exp(sigma * sigma / 2)
 
 
-@pytest.mark.parametrize(("rho", "intervals"), [(-1, 60), (0, 120), (0.5, 120), (0.7, 240), (0.9, 600)])
-def test_intervals_hold_the_truth_nine_times_in_ten_at_least(rho, intervals):
-    """95 % is what they say. rho -1: independent events; 0: levels that do not last; else levels that do."""
+@pytest.mark.parametrize(
+    ("rho", "intervals", "least"), [(-1, 60, 0.9), (0, 60, 0.9), (0.7, 120, 0.9), (0.9, 120, 0.85), (0.9, 600, 0.9)]
+)
+def test_intervals_hold_the_truth_nine_times_in_ten_at_least(rho, intervals, least):
+    """
+    95 % is what they say. rho -1: independent events; 0: levels that do not last; else levels that do.
+
+    120 intervals at 0.9 are about six observations: nine in ten is what they just reach (docs/verdicts.md, of many
+    more recordings), so 80 recordings can only tell that they are not far below.
+    """
     rng = np.random.default_rng(7)
     p50, p99, mean = truth(rho)
     held = np.zeros(3)
@@ -59,7 +67,7 @@ def test_intervals_hold_the_truth_nine_times_in_ten_at_least(rho, intervals):
         ]
         held += [known.low <= value * 129 / 128 and value <= known.high * 129 / 128 for known, value in found]
 
-    assert (held / TRIALS >= 0.9).all(), held / TRIALS
+    assert (held / TRIALS >= least).all(), held / TRIALS
 
 
 def test_two_equal_recordings_hardly_ever_differ():
@@ -119,13 +127,13 @@ def test_a_limit_far_above_all_events_is_kept_however_they_come():
 )
 def test_the_t_of_students_tables(freedom, wanted):
     """Those of any textbook, 95 % two-sided."""
-    assert confidence.student(freedom, 0.95) == pytest.approx(wanted, rel=1e-4)
+    assert distributions.student(freedom, 0.95) == pytest.approx(wanted, rel=1e-4)
 
 
 @pytest.mark.parametrize(("freedom", "wanted"), [(5, 6.868827), (10, 4.586894), (30, 3.645959)])
 def test_the_t_of_small_tails(freedom, wanted):
     """99.9 %: what the worst of fifty windows is judged by."""
-    assert confidence.student(freedom, 0.999) == pytest.approx(wanted, rel=1e-4)
+    assert distributions.student(freedom, 0.999) == pytest.approx(wanted, rel=1e-4)
 
 
 def test_nothing_seen_bounds_what_could_be():
@@ -184,3 +192,84 @@ def test_a_quantile_is_in_its_interval(rows, q):
 
     assert 0 <= known.low <= value <= known.high
     assert 0 < known.effective <= part.events.sum()
+
+
+@pytest.mark.parametrize("q", [0.05, 0.5, 0.9, 0.99])
+@given(n=st.integers(1, 400))
+def test_of_independent_events_it_is_the_order_statistics(q, n):
+    """Against the sum of the binomial, written out: the narrowest that leaves at most 2.5 % on each side."""
+    cdf = np.cumsum([math.comb(n, k) * q**k * (1 - q) ** (n - k) for k in range(n + 1)])
+    ranks = np.arange(1, n + 1)
+    # event r is below the true quantile if at least r are: P(X >= r) = 1 - cdf[r - 1]
+    lows, highs = ranks[cdf[ranks - 1] <= 0.025], ranks[1 - cdf[ranks - 1] <= 0.025]
+
+    one = np.zeros(n, dtype=np.int64)
+    known = confidence.of_quantile(one, ranks.astype(np.float64), one + 1, q)
+
+    assert known.low == (lows[-1] if len(lows) else 0)
+    assert known.high == (highs[0] if len(highs) else math.inf)
+    assert (known.effective, known.method) == (n, "binomial")
+
+
+@pytest.mark.parametrize("q", [0.5, 0.99])
+def test_of_many_events_the_smooth_answer_continues_the_summed_one(q, monkeypatch):
+    """Both, where both can be had: the count from which on it is no chance is the same to one."""
+    n = 1.2e4 / (q * (1 - q))
+    counts = range(round(n * q), round(n * q + 400))
+    smooth = [distributions.reaches(x, n, q, 0.025) for x in counts].index(True)
+    monkeypatch.setattr(distributions, "_SMOOTH", 1e9)
+
+    summed = [distributions.reaches(x, n, q, 0.025) for x in counts].index(True)
+
+    assert abs(smooth - summed) <= 1
+
+
+def test_no_events_have_no_interval():
+    """Nothing is not certain."""
+    with pytest.raises(EmptyHistogramError):
+        confidence.of_parts([empty()], 0.5)
+
+
+def test_a_histogram_and_an_objective_have_the_same_interval():
+    """`hist --confidence` and `verdict` ask the same question, also where intervals have no events."""
+    parts = [part for one in recording(0.7, 60, 30, np.random.default_rng(3)).each() for part in (one, empty())]
+
+    of_hist, of_verdict = confidence.of_parts(parts, 0.95), of_quantile(slices.of(parts), 0.95, 0.95)
+
+    assert of_hist == of_verdict
+
+
+@pytest.mark.parametrize("intervals", [3, 11, 30])
+def test_one_burst_is_no_proof(intervals):
+    """1000 slow events in one interval are one observation: they may be rarer than 1 in 100, so no p99 is missed."""
+    fast, slow = (of_values(np.full(1000, ms * 10**6)) for ms in (1, 50))
+    parts = [slow if number == intervals // 2 else fast for number in range(intervals)]
+
+    known = confidence.of_parts(parts, 0.99)
+
+    assert known.low < 2 * 10**6
+    assert known.high >= 50 * 10**6
+    assert known.effective < intervals
+
+
+def test_noise_of_rounding_is_no_correlation():
+    """Intervals that are all alike, in thirds that no float holds: as good as independent events."""
+    alike = Histogram(of_values(np.array([1, 2, 3])).counts * np.uint64(7), 42, 1, 3)
+
+    known = confidence.of_parts([alike] * 40, 0.5)
+
+    assert (known.effective, known.method) == (40 * 21, "binomial")
+
+
+def test_slow_seconds_now_and_then_are_worth_less():
+    """Ten times slower every 20th second: the p99 rests on a few seconds, not on thousands of events."""
+    draw = np.random.default_rng(5)
+    even = [1e6 * draw.lognormal(size=100) for _ in range(120)]
+    uneven = [row * (10 if second % 20 == 0 else 1) for second, row in enumerate(even)]
+
+    calm, bursty = (
+        confidence.of_parts([of_values(row.astype(np.uint64)) for row in rows], 0.99) for rows in (even, uneven)
+    )
+
+    assert calm.effective > 0.7 * 12_000
+    assert bursty.effective < 0.3 * 12_000

@@ -309,6 +309,46 @@ def test_more_than_one_percent_lost_is_no_verdict(lost, state):
     assert verdict("io.read", "rate", "< 1GB/s", losses=losses).state is State.PASS
 
 
+@pytest.mark.parametrize(
+    ("series", "key", "limit"),
+    [
+        ("span.latency", "p95", "< 9s"),
+        ("span.errors", "rate", "< 9/s"),
+        ("app.games", "rate", "< 9/s"),
+        ("mark", "rate", "< 9/s"),
+    ],
+)
+def test_what_processes_count_themselves_the_kernel_cannot_lose(series, key, limit):
+    """Spans, counters and marks are read from the processes: what the kernel side loses is none of them."""
+    spans = {("span.latency", "span=a"): [[MS] * 10] * INTERVALS}
+    counters = {(name, ""): ("count", [1.0] * INTERVALS) for name in ("span.errors", "app.games", "mark")}
+
+    def state(reason: str, series: str = series, key: str = key, limit: str = limit) -> State:
+        losses = [Loss(reason, 10**6)]
+        return verdict(series, key, limit, histograms=spans, counters=counters, losses=losses).state
+
+    assert state("ring") is State.PASS
+    assert state("probe_rows") is State.NOT_MEASURED
+    assert state("probe_rows", "spawn.ready", "p95", "< 1s") is State.PASS
+
+
+@pytest.mark.parametrize(
+    ("series", "fits", "misfit"), [("gpu.power", "< 300W", "< 300"), ("gpu.temperature", "<= 80 °C", "< 80W")]
+)
+def test_watts_and_degrees_have_their_units(series, fits, misfit):
+    """A limit on power is in W and one on heat in °C, so that neither is taken for the other."""
+    gauges = {
+        ("gpu.power", "gpu=0"): ("W", [250.0] * INTERVALS),
+        ("gpu.temperature", "gpu=0"): ("°C", [70.0] * INTERVALS),
+    }
+
+    found = verdict(series, "max", fits, gauges=gauges)
+
+    assert found.state is State.PASS
+    with pytest.raises(UsageError, match="does not fit"):
+        verdict(series, "max", misfit, gauges=gauges)
+
+
 def test_what_was_lost_is_said():
     """With its reason, which may not write to the terminal."""
     found = verdict("spawn.ready", "p95", "< 1s", losses=[Loss("ri\x1bng", 100)])

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.int64]
 
 _SAMPLED = ("runq.length", "psi", "throttle.", "io.", "host.", "cost.", "gpu.")
-"""Metrics that the collector reads at each tick: events that the kernel lost are none of theirs."""
+"""Metrics that the collector reads at each tick: events that were lost are none of theirs."""
+_OF_BOARDS = ("span.", "training.", "app.", "mark")
+"""Metrics that traced processes count themselves: events that the kernel side lost are none of theirs."""
+_BOARDS_LOST = "probe"
+"""How reasons of losses begin that are of what those processes counted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +120,12 @@ class Evidence:
         """Number of events recorded in histograms over the whole length, samples not counted."""
         return sum(part.count for series, part in self.histograms.items() if not is_sampled(series.metric))
 
+    def alike(self, metric: str) -> tuple[int, list[Loss]]:
+        """Return how many events were recorded of those that come the way of *metric*'s, and what was lost of them."""
+        own = metric.startswith(_OF_BOARDS)
+        alike = [part.count for series, part in self.histograms.items() if _alike(series.metric, own)]
+        return sum(alike), [loss for loss in self.losses if loss.reason.startswith(_BOARDS_LOST) == own]
+
     @cached_property
     def lost(self) -> int:
         """Number of events seen but not recorded."""
@@ -125,3 +135,7 @@ class Evidence:
 def is_sampled(metric: str) -> bool:
     """Tell whether *metric* is read at each tick, so that events that were lost are none of it."""
     return metric.startswith(_SAMPLED)
+
+
+def _alike(metric: str, of_boards: bool) -> bool:
+    return not is_sampled(metric) and metric.startswith(_OF_BOARDS) == of_boards

@@ -28,6 +28,8 @@ EXAMPLES = {
     ("count", False): "100",
     ("count", True): "5/s",
     ("bytes", True): "10MB/s",
+    ("W", False): "300W",
+    ("°C", False): "80°C",
 }
 """A limit by (unit, per second)."""
 
@@ -117,9 +119,9 @@ def _fitting(metric: str, key: str, kind: Kind, unit: str) -> list[tuple[str, bo
         return [("count", True)]
     if plain == "ns":
         return [("share", False)]
-    return [(plain, True), *([("share", False)] if metric in BASES else [])]
+    return [(plain if (plain, True) in EXAMPLES else "count", True), *([("share", False)] if metric in BASES else [])]
 
 
 def _plain(unit: str) -> str:
-    """Return the unit of limits on values of *unit*: tasks, watts and degrees are plain numbers."""
+    """Return the unit of limits on values of *unit*: tasks are plain numbers."""
     return unit if (unit, False) in EXAMPLES else "count"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tracekit.analysis import concurrency, confidence, slowdown
+from tracekit.analysis import concurrency, slowdown
 from tracekit.analysis.absence import absence, is_zero
 from tracekit.analysis.evidence import Evidence, is_sampled
 from tracekit.analysis.fitting import check, check_ratio, refusal
@@ -16,6 +16,7 @@ from tracekit.analysis.measurement import NOT_FINITE, Measurement, Missing
 from tracekit.analysis.objectives import Burn, Objective, quoted
 from tracekit.analysis.taken import of_counters, of_gauges, of_histograms, of_samples
 from tracekit.errors import RecordingError
+from tracekit.histogram import confidence
 from tracekit.histogram.confidence import LEVEL
 from tracekit.records import Interval
 from tracekit.units import format_count, format_ns, format_share, printable
@@ -96,15 +97,20 @@ def _shape(objective: Objective, found: Sequence[Series]) -> tuple[Any, str]:
 
 
 def _doubt(kind: str, metric: str, evidence: Evidence) -> Missing | None:
-    """Say what makes the events of the kernel too incomplete to judge; None if nothing does."""
+    """Say what makes the events of *metric* too incomplete to judge; None if nothing does."""
     if kind == "gauge" or is_sampled(metric):
         return None
-    share = evidence.lost / (evidence.events + evidence.lost) if evidence.lost else 0.0
+    events, losses = evidence.alike(metric)
+    lost = sum(loss.count for loss in losses)
+    share = lost / (events + lost) if lost else 0.0
     if share <= LOST_TOLERANCE:
         return None
-    reasons = ", ".join(printable(loss.reason) for loss in evidence.losses if loss.count)
-    fact = f"{format_count(evidence.lost)} events were lost, {format_share(share)} of all ({reasons})"
-    return Missing(fact, "trace fewer processes, or without --syscalls")
+    reasons = ", ".join(printable(loss.reason) for loss in losses if loss.count)
+    fact = f"{format_count(lost)} events were lost, {format_share(share)} of all ({reasons})"
+    of_boards = any(loss.reason.startswith("probe") for loss in losses)
+    return Missing(
+        fact, "fewer names of spans and counters" if of_boards else "trace fewer processes, or without --syscalls"
+    )
 
 
 def _ratio(

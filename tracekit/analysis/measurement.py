@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from tracekit.analysis.confidence import Confidence
+    from tracekit.histogram.confidence import Confidence
     from tracekit.records import Interval
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tracekit.records import Labels
 
 Operator = Literal["<", "<=", ">", ">="]
-LimitUnit = Literal["ns", "bytes", "share", "count", "times"]
+LimitUnit = Literal["ns", "bytes", "share", "count", "times", "W", "°C"]
 Severity = Literal["warning", "error", "critical"]
 
 _SERIES = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_.]*)\s*(?:\{(.*)\})?\s*", re.DOTALL)
@@ -47,7 +47,7 @@ class Limit:
     A promised bound.
 
     Attributes:
-        value: in ns, bytes, share (0..1), counts, or times (of a ratio or a budget).
+        value: in ns, bytes, share (0..1), counts, W, °C, or times (of a ratio or a budget).
         text: as written: `< 50ms`.
         relative: *value* is a share of the same statistic of the baseline.
     """

@@ -46,7 +46,7 @@ _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _HEADER = re.compile(r"\s*\[\[\s*(?:[\"']?tool[\"']?\s*\.\s*[\"']?tracekit[\"']?\s*\.\s*)?[\"']?objective[\"']?\s*\]\]")
 _LARGEST = 1e18
 """Numbers above it are slips of the keyboard, and would not fit the arithmetic of units."""
-_UNITS = "ns us ms s m h, B kB MB GB KiB MiB GiB, %, /s, or none for a count"
+_UNITS = "ns us ms s m h, B kB MB GB KiB MiB GiB, W °C, %, /s, or none for a count"
 _SERIES_EXAMPLE = """series = 'spawn.ready{role="worker"}'"""
 _BURN_EXAMPLE = 'burn = "14.4 over 1h and 5m", the long window first'
 
@@ -313,13 +313,17 @@ def _check(key: str, statistic: Statistic, limit: Limit, table: _Table) -> None:
 
 
 def _amount(text: str) -> tuple[float, LimitUnit]:
-    """Return a number with a unit in ns, bytes, share or counts. Raises ValueError in words."""
+    """Return a number with a unit in ns, bytes, share, counts, W or °C. Raises ValueError in words."""
     try:
         number, word = split_number(text)
     except ValueError:
         raise ValueError("is not a number with a unit") from None
     if number > _LARGEST:
         raise ValueError("is too large")
+    if word == "W":
+        return number, "W"
+    if word == "°C":
+        return number, "°C"
     if word in ("", "%"):
         return (number / 100, "share") if word else (number, "count")
     with suppress(ValueError):

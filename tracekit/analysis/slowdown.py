@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tracekit.analysis import breakdown, confidence, slices, spans
+from tracekit.analysis import breakdown, slices, spans
 from tracekit.analysis.concurrency import SPANS, bounds, of
 from tracekit.analysis.measurement import Measurement, Missing
 from tracekit.analysis.taken import of_quantile
 from tracekit.errors import UsageError
+from tracekit.histogram import confidence
 from tracekit.units import format_count, format_ns, format_share, printable
 
 if TYPE_CHECKING:

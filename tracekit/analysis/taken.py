@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tracekit.analysis import confidence
 from tracekit.analysis.absence import no_base, shared, tried
 from tracekit.analysis.fitting import BASES, refusal
 from tracekit.analysis.measurement import NOT_FINITE, Measurement, Missing
 from tracekit.analysis.objectives import format_series
-from tracekit.histogram import HIGHEST, SLOTS, UPPER_EDGE, rank_of
+from tracekit.histogram import HIGHEST, UPPER_EDGE, confidence, rank_of
 from tracekit.units import format_count, printable
 
 if TYPE_CHECKING:
@@ -21,11 +20,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tracekit.analysis.confidence import Confidence
     from tracekit.analysis.evidence import Evidence
     from tracekit.analysis.objectives import Limit, Objective, Statistic
     from tracekit.analysis.slices import Slices
     from tracekit.histogram import Histogram
+    from tracekit.histogram.confidence import Confidence
     from tracekit.records import Series
 
     Floats = NDArray[np.float64]
@@ -94,14 +93,8 @@ def _confidence(statistic: Statistic, slices: Slices, evidence: Evidence, level:
 
 def of_quantile(slices: Slices, q: float, level: float) -> Confidence:
     """Return the interval of quantile *q* of events."""
-    whole = slices.whole
-    slots = np.flatnonzero(whole.counts)
-    values = np.minimum(UPPER_EDGE[slots], np.uint64(whole.high)).astype(np.float64).tolist()
-
-    def at_least(number: int) -> Floats:
-        return slices.from_slot(int(slots[number]) if number < len(slots) else SLOTS)
-
-    return confidence.of_quantile(values, at_least, q, level)
+    value = np.minimum(UPPER_EDGE[slices.slot], np.uint64(slices.whole.high)).astype(np.float64)
+    return confidence.of_quantile(slices.interval, value, slices.count, q, level)
 
 
 def of_counters(
@@ -194,13 +187,9 @@ def _of_samples(
         return float(part.sum() / whole.sum()), confidence.of_share(part, whole, level), (part, whole)
     if statistic.q:
         value = float(samples[rank_of(statistic.q, len(samples)) - 1])
-        values = np.unique(samples)
-
-        def at_least(number: int) -> Floats:
-            found = columns >= values[min(number, len(values) - 1)]
-            return np.asarray(found.sum(axis=0) * float(number < len(values)), dtype=np.float64)
-
-        known = confidence.of_quantile(values.tolist(), at_least, statistic.q, level)
+        interval = np.nonzero(~np.isnan(columns.T))[0]
+        taken = columns.T[~np.isnan(columns.T)]
+        known = confidence.of_quantile(interval, taken, np.ones_like(interval), statistic.q, level)
         return value, known, None
     if statistic.key == "mean":
         return float(samples.mean()), confidence.of_mean(np.nansum(columns, axis=0), whole, 0.0, level), None

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tracekit.analysis import confidence
 from tracekit.analysis.measure import measure
 from tracekit.analysis.measurement import Measurement, Missing
 from tracekit.analysis.why import Why, Worst, why
 from tracekit.errors import EXIT_FAIL, EXIT_NO_VERDICT
+from tracekit.histogram import confidence
 from tracekit.records import labels_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from tracekit.analysis.confidence import Confidence
     from tracekit.analysis.evidence import Evidence
     from tracekit.analysis.objectives import Limit, LimitUnit, Objective
+    from tracekit.histogram.confidence import Confidence
     from tracekit.records import Loss
 
 

@@ -15,7 +15,7 @@ from tracekit.commands import where as chosen
 from tracekit.errors import MachineError, UsageError
 from tracekit.export import hgrm, hlog, json_
 from tracekit.histogram import merge
-from tracekit.histogram.confidence import of_quantile
+from tracekit.histogram.confidence import of_parts
 from tracekit.recording.hlog import tag_of
 from tracekit.report import hist
 from tracekit.report.terminal import say
@@ -106,7 +106,7 @@ def _bounds(files: tuple[Path, ...], wish: Wish, form: str) -> hist.Bounds:
     for each in sources.slices(files, wish):
         parts.setdefault(each.series, []).append(each.histogram)
     return {
-        series: {q: of_quantile(by_time, q) for q in QUANTILES if supported(q, sum(part.count for part in by_time))}
+        series: {q: of_parts(by_time, q) for q in QUANTILES if supported(q, sum(part.count for part in by_time))}
         for series, by_time in parts.items()
     }
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 from tracekit.analysis import breakdown, spans
 from tracekit.analysis.summary import QUANTILES
+from tracekit.histogram.confidence import LEVEL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,10 +65,17 @@ def series(
     omitted were added. With *bounds*, each has the intervals of its quantiles as `confidence`; null is: not bounded.
     """
     rows = [_series(one, part) for one, part in histograms.items()]
-    for one, row in zip(histograms, rows, strict=True):
+    for (one, part), row in zip(histograms.items(), rows, strict=True):
         if bounds:
-            row["confidence"] = {str(q): dataclasses.asdict(each) for q, each in bounds.get(one, {}).items()}
+            row["confidence"] = {str(q): _bounds(each, part.count) for q, each in bounds.get(one, {}).items()}
     return json.dumps({"series": rows}, indent=1)
+
+
+def _bounds(found: Confidence, count: int) -> Document:
+    low = round(found.low) if found.low > 0 else None
+    high = round(found.high) if math.isfinite(found.high) else None
+    ends = {"level": LEVEL, "low": low, "high": high}
+    return ends | {"count": count, "effective": found.effective, "method": found.method}
 
 
 def span(recording: Recording, summary: Summary, detail: spans.Detail) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -63,10 +64,10 @@ def intervals(histograms: Mapping[Series, Histogram], bounds: Bounds, note: str 
     for one, part in sorted(histograms.items(), key=lambda item: (item[0].metric, -item[1].total)):
         name = fit(" ".join((one.metric, *(value for _, value in one.labels))), _NAME)
         for q, found in bounds.get(one, {}).items():
-            ends = [_short(end, one.unit) if end is not None else "?" for end in (found.low, found.high)]
+            ends = [_short(end, one.unit) if 0 < end < math.inf else "?" for end in (found.low, found.high)]
             worth = format_count(round(found.effective))
             value = _short(part.quantile(q), one.unit)
-            rows.append([name, f"p{100 * q:g}", value, *ends, format_count(found.count), worth, found.method])
+            rows.append([name, f"p{100 * q:g}", value, *ends, format_count(part.count), worth, found.method])
             name = ""
     title = heading("95 % intervals", note)
     return [
