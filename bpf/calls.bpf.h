@@ -102,9 +102,10 @@ static __always_inline bool is_board(__u32 nr, struct pt_regs *regs, long ret)
 
 static __always_inline int find_board(__u32 descriptor)
 {
-	struct task_state *state = state_of(bpf_get_current_task_btf());
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_state *state = state_of(task);
 
-	return state ? emit_board(state, descriptor) : 0;
+	return state ? emit_board(task, state, descriptor) : 0;
 }
 
 SEC("tp_btf/sys_exit")

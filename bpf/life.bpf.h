@@ -50,7 +50,7 @@ static __noinline int emit_life(struct task_struct *leader, struct task_state *s
 }
 
 // The calling process has a board at *descriptor*: the collector is woken, as the process may be short.
-static __always_inline int emit_board(struct task_state *state, __u32 descriptor)
+static __always_inline int emit_board(struct task_struct *task, struct task_state *state, __u32 descriptor)
 {
 	struct life_record *record = bpf_ringbuf_reserve(&lives, sizeof(*record), 0);
 
@@ -61,9 +61,10 @@ static __always_inline int emit_board(struct task_state *state, __u32 descriptor
 	__builtin_memset(record, 0, sizeof(*record));
 	record->at_ns = bpf_ktime_get_ns();
 	record->start_ns = state->start_ns;
-	record->tgid = bpf_get_current_pid_tgid() >> 32;
+	record->tgid = task->tgid;
 	record->exit_code = descriptor;
 	record->what = LIFE_BOARD;
+	bpf_probe_read_kernel(record->comm, sizeof(record->comm), task->group_leader->comm);
 	bpf_ringbuf_submit(record, BPF_RB_FORCE_WAKEUP);
 	return 0;
 }

@@ -249,7 +249,7 @@ static __noinline int refresh(struct task_struct *task, struct task_state *state
 		struct board *board = bpf_map_lookup_elem(&boards, &tgid);
 
 		if (board)
-			begin_spans(task, state, board, bpf_ktime_get_ns());
+			begin_spans(task, state, board, state->found ? 0 : state->start_ns);
 	}
 	return 0;
 }

@@ -18,7 +18,7 @@ enum { MAX_BOARDS = 4096, MAX_SUSPENDED = 8192, MAX_PROBES = 16, MAX_ENDS_A_LOOK
 enum { SUMS = sizeof(struct span_sums) / sizeof(__u64), SLOW_RING_BYTES = 1 << 19, MANY_SLOW = 128 };
 enum look { LOOK_ONLY, LOOK_AND_SETTLE };
 
-static const __u64 NO_COUNT = -1ULL;	// spans that ended before the first look are nobody's
+static const __u64 NO_COUNT = -1ULL;	// before the first look
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -361,7 +361,7 @@ __noinline int settle_span(struct task_state *state, __u64 pid_tgid)
 	bool awaited = end->duration_ns & PROBE_AWAITED, unseen = end->start_ns < spans->since_ns;
 	__u32 span = span_id(end->kind);
 
-	if (slot_of(latency) >= SLOTS)
+	if (slot_of(latency) >= SLOTS || end->start_ns + latency < spans->begin_ns)
 		return 0;
 	if (open) {
 		if (open->pid == (__u32)pid_tgid)
@@ -391,8 +391,10 @@ __noinline int settle_ends(struct task_state *state, __u32 class, __u64 pid_tgid
 
 	if (ended == seen)
 		return 0;
-	if (seen == NO_COUNT || (!class && !spans->records))
+	if (!class && !spans->records)
 		seen = ended;	// what was never seen waiting has nothing to settle
+	else if (seen == NO_COUNT)
+		seen = ended > PROBE_ENDS ? ended - PROBE_ENDS : 0;
 	else if (ended < seen)
 		seen = 0;	// it has a new record
 	if (ended - seen > PROBE_ENDS) {
@@ -513,14 +515,15 @@ static __always_inline void look_at(struct task_struct *task, struct task_state 
 
 // The spans of a process with *board* can be read from now on.
 static __always_inline void begin_spans(struct task_struct *task, struct task_state *state, struct board *board,
-					__u64 now)
+					__u64 begin_ns)
 {
 	struct task_spans *spans = &state->spans;
 
 	state->probed = 1;
 	spans->board = *board;
 	spans->memory = (__u64)task->mm;
-	spans->since_ns = now;
+	spans->since_ns = bpf_ktime_get_ns();
+	spans->begin_ns = begin_ns ? begin_ns : spans->since_ns;
 	spans->ended[0] = spans->ended[1] = NO_COUNT;
 }
 

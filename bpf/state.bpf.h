@@ -21,6 +21,7 @@ struct task_spans {		// of a thread whose process has a board
 	struct board board;
 	__u64 memory;		// mm of the process: after an exec it is another, when it exits none
 	__u64 since_ns;		// spans that began earlier are not seen whole
+	__u64 begin_ns;		// those that ended earlier are nobody's: of the parent, or before the attach
 	__u64 ended[2];		// of struct probe_thread: seen so far
 	__u64 entered;		// the same, as of the last look
 	struct span_sums sums;	// what the thread went through inside of spans, ever

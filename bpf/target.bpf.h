@@ -138,7 +138,7 @@ static __always_inline int inherit_spans(struct task_struct *parent, struct task
 
 	if (has_spans(parent, from))
 		look_at(parent, from, LOOK_ONLY);
-	begin_spans(child, state, &from->spans.board, bpf_ktime_get_ns());
+	begin_spans(child, state, &from->spans.board, 0);
 	if (child->pid == child->tgid && bpf_map_update_elem(&boards, &tgid, &from->spans.board, BPF_ANY))
 		count_loss(LOSS_SPAN_READ);
 	return 0;

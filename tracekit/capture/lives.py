@@ -83,6 +83,8 @@ class Lives:
     span: Callable[[int], Mapping[str, str]]
     _living: dict[Identity, _Life] = field(default_factory=dict)
     _roles: dict[int, str] = field(default_factory=dict)
+    _gone: list[int] = field(default_factory=list)
+    """Their roles are still asked for until the interval is over."""
     _changed: dict[Identity, _Life] = field(default_factory=dict)
     _added: defaultdict[_About, Tally] = field(default_factory=lambda: defaultdict(Tally))
     _whole: defaultdict[_About, Tally] = field(default_factory=lambda: defaultdict(Tally))
@@ -121,7 +123,7 @@ class Lives:
         if new.what == wire.LIFE_EXIT:
             self._count_end(life)
             del self._living[identity]
-            del self._roles[new.tgid]
+            self._gone.append(new.tgid)
 
     def mark_ready(self, tgid: int, at_ns: int) -> None:
         """Take a process's own word for when it was ready, instead of its first blocking wait."""
@@ -149,8 +151,12 @@ class Lives:
         for life in self._living.values():
             self._count(life)
 
+    def rename(self, tgid: int, comm: str) -> None:
+        """Note what a process is called, which no record of its life has told yet."""
+        self._roles[tgid] = self.role(comm)
+
     def role_of(self, tgid: int) -> str:
-        """Return the role of a living process, "" if there is none of that id."""
+        """Return the role of a process that lives, or did in this interval; "" if there is none of that id."""
         return self._roles.get(tgid, "")
 
     @property
@@ -163,6 +169,11 @@ class Lives:
         processes = [replace(life.process, span=self._span(life)) for life in self._changed.values()]
         histograms = [(self._series(about, "histogram", "ns"), tally.slots()) for about, tally in self._added.items()]
         counters = [(self._series(about, "counter", "count"), float(n)) for about, n in self._counters.items()]
+        alive = {tgid for tgid, _ in self._living}
+        for tgid in self._gone:
+            if tgid not in alive:  # ids are used again
+                self._roles.pop(tgid, None)
+        self._gone.clear()
         self._changed.clear()
         self._added.clear()
         self._counters.clear()

@@ -148,6 +148,7 @@ class _Session:
         """Take the process records that have come."""
         for record in self.kernel.lives():
             if record.what == LIFE_BOARD:
+                self._lives.rename(record.tgid, record.comm)
                 self._spans.appeared(record.tgid, record.exit_code)
             else:
                 self._lives.record(record)
