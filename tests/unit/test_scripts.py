@@ -111,7 +111,10 @@ def test_the_demo_shows_all_and_leaves_only_pictures():
 def test_an_interrupted_demo_takes_its_servers_along(number: signal.Signals):
     """Ctrl-C (to all in the foreground) and SIGTERM: the system, Redis and the scratch files go."""
     demo = subprocess.Popen(
-        [ROOT / "scripts" / "demo", "60"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        ["env", "--default-signal=INT", ROOT / "scripts" / "demo", "60"],  # tests in the background ignore it
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 60
     while not (tracer := running("-f -o demo-output/demo.tk")) and time.monotonic() < deadline:
