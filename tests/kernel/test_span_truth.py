@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.kernel.spanned import PROBE, failed, record
+from tests.kernel.spanned import PROBE, failed, made_of, record
 
 if TYPE_CHECKING:
     from tests.kernel.lab import Lab
@@ -483,3 +483,36 @@ def test_a_process_that_lies_about_its_threads(lab: Lab) -> None:
     assert sum(count for (_, call), count in found.items() if call == "b") == 7 * 6 * 11
     assert found["honest", "c"] == 101
     assert run.events("span.latency", span="before").count == 1
+
+
+def test_what_died_in_a_span_leaves_room_for_others(lab: Lab) -> None:
+    """Three processes are killed with 3000 waiting spans each, more than there is room for: later spans are whole."""
+    run = record(
+        lab,
+        """
+        import asyncio, signal, time
+        async def wait():
+            with span("killed"):
+                time.sleep(0.00002)
+                await asyncio.sleep(100)
+        async def main():
+            tasks = [asyncio.create_task(wait()) for _ in range(3000)]
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            os.kill(os.getpid(), signal.SIGKILL)
+        for _ in range(3):
+            pid = os.fork()
+            if not pid:
+                asyncio.run(main())
+            os.waitpid(pid, 0)
+            time.sleep(0.3)
+        for _ in range(23):
+            with span("after"):
+                time.sleep(0.01)
+        """,
+    )
+
+    found = made_of(run, "after")
+    assert found.count == 23
+    assert found.share("poll") + found.share("runq") > 0.9
+    assert run.lost["span"] > 0

@@ -29,7 +29,7 @@ from tracekit.records import Loss
 
 if TYPE_CHECKING:
     import mmap
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from tracekit.capture.options import Options
 
@@ -260,6 +260,13 @@ class Kernel:
         syscall.map_update(self._loaded.maps["boards"], tgid.to_bytes(4, "little"), board)
         epoch = (self._shared_field(3) + 1) & 0xFFFFFFFF
         self._shared[12:16] = epoch.to_bytes(4, "little")  # every thread looks when it next runs
+
+    def forget_spans(self, living: Collection[int]) -> None:
+        """Give the room of open spans free whose process has gone: nobody will say how they ended."""
+        table, alive = self._loaded.maps["open_spans"], set(living)
+        for key in syscall.map_keys(table, wire.OPEN_KEY.size, wire.MAX_SUSPENDED):
+            if wire.OPEN_KEY.unpack(key)[2] not in alive:
+                syscall.map_delete(table, key)
 
     def span_kind(self, number: int) -> int:
         """Return the id of the kind with small id *number*."""

@@ -48,6 +48,7 @@ class Spans:
         self._role = role
         self._whole = Breakdown()
         self._limits: dict[int, int] = {}
+        self._lost = 0
 
     def labels(self, number: int) -> Mapping[str, str]:
         """Return the labels of a kind of spans by its small id, `span` among them; none outside of spans."""
@@ -67,8 +68,12 @@ class Spans:
         self._read_opened()
 
     def scan(self, living: Collection[int]) -> None:
-        """Look for boards of processes that nobody has told of."""
+        """Look for boards of processes that nobody has told of, and forget what belongs to none that lives."""
         self._boards.scan(living)
+        lost = sum(loss.count for loss in self._kernel.losses() if loss.reason == "span")
+        if lost > self._lost:
+            self._lost = lost
+            self._kernel.forget_spans(living)
         self._read_opened()
 
     def _read_opened(self) -> None:

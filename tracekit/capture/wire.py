@@ -72,5 +72,8 @@ SPAN = struct.Struct(f"=2Q{WAITS + 2}Q3IHBB")
 """start, duration (ns), wait_ns[10], sampled_ns, errors, tgid, pid, role, span, awaited, flags."""
 SPAN_FAILED, SPAN_SEEN = 1, 2
 SLOW_RING_BYTES = 1 << 19
+MAX_SUSPENDED = 8192
+OPEN_KEY = struct.Struct("=3Q")
+"""node, start (ns), tgid: struct open_key of spans.bpf.h."""
 BOARD = struct.Struct("=qII")
 """offset, module, mode."""

@@ -8,10 +8,9 @@ accepts a shorter or a zero-filled longer one, so each call packs only what it s
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import struct
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ _NR_BPF, _NR_PERF_EVENT_OPEN = 321, 298  # x86_64
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _ATTR_BYTES = 152
 
-MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE = 0, 1, 2, 3
+MAP_CREATE, MAP_UPDATE, MAP_DELETE, MAP_NEXT_KEY = 0, 2, 3, 4
 PROG_LOAD, PROG_RUN, OBJ_GET_INFO, RAW_TP_OPEN, LINK_CREATE, ENABLE_STATS, ITER_CREATE = 5, 10, 15, 17, 28, 32, 33
 TRACE_ITER, PERF_EVENT = 28, 41  # enum bpf_attach_type
 
@@ -66,16 +65,24 @@ def map_update(descriptor: int, key: bytes, value: bytes) -> None:
     bpf(MAP_UPDATE, struct.pack("=IxxxxQQQ", descriptor, address(key_buffer), address(value_buffer), 0))
 
 
-def map_lookup(descriptor: int, key: bytes, value_bytes: int) -> bytes | None:
-    """Return the value of *key*, None if there is none."""
-    key_buffer, value = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(value_bytes)
-    try:
-        bpf(MAP_LOOKUP, struct.pack("=IxxxxQQQ", descriptor, address(key_buffer), address(value), 0))
-    except OSError as error:
-        if error.errno == errno.ENOENT:
-            return None
-        raise
-    return value.raw
+def map_keys(descriptor: int, key_bytes: int, at_most: int) -> list[bytes]:
+    """Return keys of a map. Others may come or go meanwhile: then some are left out, or are there twice."""
+    keys: list[bytes] = []
+    key, following = ctypes.create_string_buffer(key_bytes), ctypes.create_string_buffer(key_bytes)
+    with suppress(FileNotFoundError):  # after the last one
+        while len(keys) < at_most:
+            before = address(key) if keys else 0
+            bpf(MAP_NEXT_KEY, struct.pack("=IxxxxQQQ", descriptor, before, address(following), 0))
+            key.raw = following.raw
+            keys.append(key.raw)
+    return keys
+
+
+def map_delete(descriptor: int, key: bytes) -> None:
+    """Remove *key* if it is there."""
+    key_buffer = ctypes.create_string_buffer(key, len(key))
+    with suppress(FileNotFoundError):
+        bpf(MAP_DELETE, struct.pack("=IxxxxQQQ", descriptor, address(key_buffer), 0, 0))
 
 
 def raw_tracepoint(program: int) -> int:
