@@ -74,6 +74,6 @@ SPAN_FAILED, SPAN_SEEN = 1, 2
 SLOW_RING_BYTES = 1 << 19
 MAX_SUSPENDED = 8192
 OPEN_KEY = struct.Struct("=3Q")
-"""node, start (ns), tgid: struct open_key of spans.bpf.h."""
+"""node, start (ns), tgid: struct open_key of parts.bpf.h."""
 BOARD = struct.Struct("=qII")
 """offset, module, mode."""
