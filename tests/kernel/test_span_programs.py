@@ -114,7 +114,7 @@ def test_a_handler_that_blocks_is_seen_in_the_loop_and_in_its_spans(service: Run
     assert blocking.components["poll"] >= BLOCK * 30_000_000
     assert blocking.share("poll") > 0.7
     assert working.share("awaiting") > 0.5
-    assert working.share("poll") < 0.02  # more than 0 where the kernel does not report a switch
+    assert working.share("poll") < 0.02  # not 0 at all times, under load: docs/spans.md, Limits
     for found in (blocking, working):
         assert sum(found.components.values()) == found.latency_ns
 

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ROUNDS = 5
+ROUNDS = 9
 PROGRAM = """
 import os, sys, time
 from contextlib import nullcontext
