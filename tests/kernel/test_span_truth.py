@@ -425,3 +425,28 @@ def test_the_pure_python_probe(lab: Lab) -> None:
 
     assert failed(run) == {(f"T{i}", "a"): 50 for i in range(8)} | {("inner", "b"): 400, ("", "c"): 400}
     assert run.events("span.latency", span="inner").count == 400
+
+
+def test_every_metric_of_the_kernel_has_the_span(lab: Lab) -> None:
+    """23 sleeps inside, 7 outside: waits, run queue, slices of CPU, switches and latencies of calls tell them apart."""
+    run = record(
+        lab,
+        """
+        import time
+        with span("inside"):
+            for _ in range(23):
+                time.sleep(0.002)
+        for _ in range(7):
+            time.sleep(0.002)
+        """,
+        "--syscalls",
+    )
+
+    sleep = "clock_nanosleep"
+    for labels, metric in (({"syscall": sleep}, "blocked"), ({"syscall": sleep}, "syscall.latency")):
+        assert run.events(metric, **labels, span="inside").count == 23
+        assert run.events(metric, **labels).count == 30
+    assert run.events("offcpu", reason="poll", span="inside").count == 23
+    for metric in ("runq.wait", "oncpu"):
+        assert 23 <= run.events(metric, span="inside").count < run.events(metric).count
+    assert run.count("switches", kind="voluntary", span="inside") >= 23
