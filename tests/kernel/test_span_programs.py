@@ -121,7 +121,11 @@ def test_a_handler_that_blocks_is_seen_in_the_loop_and_in_its_spans(service: Run
 
 @pytest.fixture(scope="module")
 def evaluator(lab: Lab) -> Run:
-    """A pool of forked processes, then one of spawned ones."""
+    """
+    A pool of forked processes, then one of spawned ones.
+
+    Each waits once at its start: one that is late may find its tasks done and its end in the pipe, and never wait.
+    """
     return record(
         lab,
         f"""
@@ -135,7 +139,7 @@ def evaluator(lab: Lab) -> Run:
             return os.getpid()
         def evaluated(method):
             with Kind("agent.spawn", method=method)():
-                pool = multiprocessing.get_context(method).Pool({WORKERS})
+                pool = multiprocessing.get_context(method).Pool({WORKERS}, time.sleep, [0.001])
             pids = pool.map(evaluate, [method] * {EVALUATIONS}, 1)
             pool.close()
             pool.join()
