@@ -9,7 +9,7 @@
 #include <linux/types.h>
 
 enum {
-	WIRE_VERSION = 2,
+	WIRE_VERSION = 3,
 	STEP_BITS = 7,		// linear steps per power of two: 2^7, HdrHistogram with 2 digits
 	SLOTS = 4608,		// 1 ns .. 2^42 ns in HdrHistogram's order
 	COMM_LEN = 16,
@@ -22,6 +22,12 @@ enum {
 	MAX_SPANS = 512,		// kinds of spans; 0: outside of any, 1: those that find no room
 	SPAN_NONE = 0,
 	SPAN_OTHER = 1,
+	MAX_PEERS = 512,
+	MAX_DB_NAMES = 1024,
+	MAX_CONNECTIONS = 8192,
+	PEER_LEN = 108,			// a path of a Unix socket
+	DB_NAME_LEN = 16,
+	DB_TEXT_LEN = 512,
 	SAMPLE_HZ = 99,
 	NR_NONE = 0xffff,	// not in a system call
 	NR_COMPAT = 0x8000,	// | number: an i386 call, which has its own numbering
@@ -39,11 +45,14 @@ enum kind {
 	H_BLOCKED,
 	H_SYSCALL,
 	H_LOOP,
+	H_DB,				// a role, a peer (thread), an operation (nr), what DB (reason): calls
 	HISTOGRAM_KINDS,
 	A_THREAD = HISTOGRAM_KINDS,	// a role and thread name: time on CPU and in the run queue
 	A_BLOCKED,			// the same, waiting for a reason in a system call
 	A_ERROR,			// a role, a system call, an errno: failures
+	A_DB_ERROR,			// as H_DB, and an error (err): calls that failed
 	P_SPAN,				// a role, a span, a latency bucket (nr), suspended or not (err): its parts
+	P_DB,				// as H_DB, but a latency bucket (nr), an operation (err): the parts of calls
 };
 
 enum reason {
@@ -72,6 +81,7 @@ enum loss_reason {
 	LOSS_SWITCH,		// the kernel did not report a switch: times are put together from what it did
 	LOSS_SPAN,		// a span that was not seen whole: its parts are not known
 	LOSS_SPAN_READ,		// the current span could not be read: recorded as outside of any
+	LOSS_CONNECTION,	// no room for a connection to a DB: its calls are not seen
 	LOSS_REASONS,
 };
 
@@ -111,7 +121,8 @@ struct account {
 };
 _Static_assert(sizeof(struct account) == 64, "wire format changed: raise WIRE_VERSION");
 
-enum { WAITS = R_PREEMPTED + 1, WAIT_RUNQ = R_PREEMPTED };	// waits of a span: by reason, then for a CPU
+// Waits of a span: by reason, then for a CPU, then for the answer of a DB, which is taken from the reason.
+enum { WAIT_RUNQ = R_PREEMPTED, WAIT_DB, WAITS };
 
 struct span_sums {		// what spans went through
 	__u64 wait_ns[WAITS];
@@ -124,7 +135,6 @@ struct parts {			// sums over spans of one latency bucket that have ended
 	__u64 unseen_ns;	// latency of those that were not seen whole
 	__u64 latency_ns;	// of the others
 	__u64 count;
-	__u64 unused;
 };
 _Static_assert(sizeof(struct parts) == 128, "wire format changed: raise WIRE_VERSION");
 
@@ -145,7 +155,7 @@ struct span_record {		// one of the slowest spans
 	__u8 awaited;
 	__u8 flags;		// SPAN_FAILED | SPAN_SEEN
 };
-_Static_assert(sizeof(struct span_record) == 128, "wire format changed: raise WIRE_VERSION");
+_Static_assert(sizeof(struct span_record) == 136, "wire format changed: raise WIRE_VERSION");
 
 enum { SPAN_FAILED = 1, SPAN_SEEN = 2 };
 
@@ -176,7 +186,7 @@ struct cpu {			// what one CPU does, and counts that it alone writes
 	__u16 span;
 	__u16 unused;
 	__u32 unused2;
-	__u64 spare[2];
+	__u64 spare;
 };
 _Static_assert(sizeof(struct cpu) == 192, "wire format changed: raise WIRE_VERSION");
 
@@ -190,8 +200,10 @@ struct shared {			// one, written by all
 	__u32 adopted;		// tasks that were on a CPU when the trace began
 	__u32 parts;
 	__u32 spans;		// kinds in use
-	__u32 unused;
-	__u64 spare[3];
+	__u32 peers;
+	__u32 db_names;
+	__u32 connections;	// to DBs, open now
+	__u64 spare[2];
 };
 _Static_assert(sizeof(struct shared) == 64, "wire format changed: raise WIRE_VERSION");
 
@@ -218,6 +230,57 @@ struct life_record {
 	char comm[COMM_LEN];
 };
 _Static_assert(sizeof(struct life_record) == 80, "wire format changed: raise WIRE_VERSION");
+
+enum db_system { DB_UNKNOWN, DB_POSTGRESQL, DB_MYSQL, DB_REDIS, DB_MONGODB, DB_SQLITE, DB_SYSTEMS };
+
+// What DB, and how its calls are seen: key.reason of the rows of DB calls.
+enum { DB_SYSTEM = 0x0f, DB_LIBRARY = 0x40, DB_TLS = 0x80 };
+
+struct peer {			// who is called
+	__u16 family;		// AF_UNIX, AF_INET, AF_INET6; 0: inside of the process (SQLite)
+	__u16 port;
+	__u8 address[PEER_LEN];	// 4 or 16 bytes, or the path of the socket, or of the library's file
+};
+_Static_assert(sizeof(struct peer) == 112, "wire format changed: raise WIRE_VERSION");
+
+enum { DB_SPANS = 4 };
+
+struct connection {		// to a DB, and the call that is under way on it
+	__u64 start_ns;		// its first bytes were sent; 0: no call
+	__u64 ready_ns;		// the first bytes of the answer came in; 0: not yet
+	__u64 last_ns;		// the latest bytes of the answer were received; 0: none yet
+	__u64 delay_ns;		// its thread has waited for a CPU, ever
+	__u64 pid_tgid;		// its thread
+	__u64 inode;		// of the socket
+	__u64 polled_ns;	// its thread has waited for events, ever; for the network; inside of spans
+	__u64 waited_ns;
+	struct { __u64 node, start_ns; } spans[DB_SPANS];	// that the call is in, innermost first
+	__u32 role;
+	__u32 peer;
+	__u32 requests;		// sent since the last answer
+	__u16 operation;
+	__u16 span;
+	__u16 error;		// in the answer so far
+	__u8 about;		// enum db_system, DB_TLS
+	__u8 phase;		// enum db_phase
+	__u32 unused;
+};
+_Static_assert(sizeof(struct connection) == 152, "wire format changed: raise WIRE_VERSION");
+
+struct db_text {		// what is asked of a DB, and again without the text when the answer is there
+	__u64 connection;
+	__u64 start_ns;
+	__u64 latency_ns;	// 0: there is no answer yet
+	__u32 role;
+	__u32 peer;
+	__u16 operation;
+	__u16 span;
+	__u16 length;		// of text
+	__u8 about;
+	__u8 unused;
+	char text[DB_TEXT_LEN];
+};
+_Static_assert(sizeof(struct db_text) == 552, "wire format changed: raise WIRE_VERSION");
 
 enum { TASK_IS_RUNNING, TASK_IS_RUNNABLE, TASK_IS_BLOCKED };
 
@@ -251,7 +314,8 @@ struct config {			// constants of one session
 	__u8 latency;
 	__u8 atomic;		// a shard is written by several CPUs
 	__u8 returns;		// sys_exit is attached
-	__u8 unused[7];
+	__u8 db_text;		// what is asked of DBs is reported
+	__u8 unused[6];
 	char comm[COMM_LEN];
 	__u8 reason_of[MAX_SYSCALLS];
 };

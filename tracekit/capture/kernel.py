@@ -81,7 +81,7 @@ class Kernel:
         maps = self._loaded.maps
         self._shared = map_array(maps["shared"], wire.SHARED.size, write=True)
         first = (wire.HISTOGRAM_KINDS, 1, 1)  # rows and names below are those of what finds no room
-        wire.SHARED.pack_into(self._shared, 0, *first, 1, wire.ITERATE_MARK, 0, 0, 1, wire.SPAN_OTHER + 1)
+        wire.SHARED.pack_into(self._shared, 0, *first, 1, wire.ITERATE_MARK, 0, 0, 1, wire.SPAN_OTHER + 1, 1, 1, 0)
         self._cpu_table = Table(maps["cpus"], wire.CPU, self._cpus)
         self._heads = Table(maps["heads"], wire.HEAD, self._histograms * self._shards)
         self._histogram_keys = Table(maps["histogram_keys"], wire.KEY, self._histograms)
@@ -231,7 +231,7 @@ class Kernel:
     def parts(self) -> Iterator[tuple[Key, Parts]]:
         """Yield what was added to the parts of spans since the last call; `nr` is the latency bucket, `err` async."""
         used = min(self._shared_field(7), wire.MAX_PARTS)
-        nothing = parts_of((0,) * (wire.WAITS + 6))
+        nothing = parts_of((0,) * (wire.WAITS + 5))
         for number in range(used):
             raw = self._parts.raw(number * self._shards, (number + 1) * self._shards)
             before, parts = self._seen_parts.get(number, (b"", nothing))
@@ -391,7 +391,7 @@ def _constants(options: Options, cgroup_id: int, sizes: tuple[int, int], *, atom
     elif options.comm:
         mode = wire.TARGET_COMM
     comm = options.comm.encode("utf-8", "surrogateescape")[: wire.COMM_LEN - 1]
-    flags = (mode, options.children, options.latency, atomic, options.errors or options.latency)
+    flags = (mode, options.children, options.latency, atomic, options.errors or options.latency, options.db_text)
     return wire.CONFIG.pack(cgroup_id, os.getpid(), *sizes, *flags, comm, syscalls.reasons())
 
 

@@ -20,6 +20,9 @@ class Options:
         command: launched and traced from its first instruction; empty: attach.
         environment: what the command's differs in from ours.
         errors, latency: the system call tiers.
+        db: calls of databases, seen at their sockets; db_libraries: in client libraries too, by uprobes.
+        db_text: keep what is asked of databases, without its literals.
+        db_ports: (port, system) of databases that listen where none is expected.
         probes_only: no kernel: what processes tell of their spans, and /proc.
         interval_ns: length of a tick; duration_ns: 0 is until the target ends or a signal.
         roles: (name, glob of comm) in order; the first that matches names the role.
@@ -35,6 +38,10 @@ class Options:
     children: bool = True
     errors: bool = True
     latency: bool = False
+    db: bool = True
+    db_libraries: bool = False
+    db_text: bool = False
+    db_ports: tuple[tuple[int, str], ...] = ()
     probes_only: bool = False
     interval_ns: int = SECOND
     duration_ns: int = 0

@@ -129,7 +129,7 @@ class Cost:
 
 def parts_of(fields: tuple[int, ...]) -> Parts:
     """Return the fields of struct parts as one."""
-    return Parts(fields[: wire.WAITS], *fields[wire.WAITS : -1])
+    return Parts(fields[: wire.WAITS], *fields[wire.WAITS :])
 
 
 def comm_text(raw: bytes) -> str:
