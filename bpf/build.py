@@ -5,6 +5,10 @@ Build the BPF programs: clang makes the object, bpftool the light skeleton, this
 A light skeleton is a small BPF program that creates the maps and loads the programs, with
 the kernel itself doing the CO-RE relocations: nothing but bpf(2) is needed to run it.
 The packed file is one line of JSON (names in order, sizes), then the two blobs.
+
+There is more than one object, as a light skeleton holds at most 32 programs and functions. The
+others share the maps of the first: where a skeleton would create one of those, it is made to
+take the descriptor that its caller has put into its context.
 """
 
 from __future__ import annotations
@@ -13,17 +17,24 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 OBJECTS = HERE.parent / "tracekit" / "capture" / "bpf" / "objects"
+NAMES = ("tracekit", "db")
+"""The objects; the first one has the maps that the others share."""
 CLANGS = ("clang-19", "clang-20", "clang-21", "clang-18", "clang-17", "clang-16", "clang")
 OLDEST_CLANG = 16
 TRY = "apt install clang-19 libbpf-dev bpftool"
 
 _BLOB = r'(?:opts\.{0}\s*=\s*\(void \*\)|opts_{0}\[\][^=]*=\s*)"((?:\\\n|\\.|[^"\\])*)"'
+_CREATES = re.compile(
+    rb"\xb7\x01\0\0\0\0\0\0\x18\x62\0\0....\0\0\0\0....\xb7\x03\0\0....\x85\0\0\0\xa6\0\0\0\xbf\x07\0\0\0\0\0\0", re.DOTALL
+)
+_CONTEXT_BYTES, _MAP_BYTES = 24, 16  # struct bpf_loader_ctx, struct bpf_map_desc
 _ESCAPE = re.compile(r"\\x([0-9a-f]{2})|\\(0)|\\\n")
 
 
@@ -33,7 +44,7 @@ class ToolMissingError(Exception):
 
 def build(out: Path = OBJECTS) -> Path:
     """
-    Compile bpf/tracekit.bpf.c into *out* and return the packed skeleton.
+    Compile bpf/NAME.bpf.c for each of NAMES into *out*, pack their skeletons, and return *out*.
 
     Raises:
         ToolMissingError: no clang >= 16, bpftool or libbpf headers.
@@ -41,27 +52,64 @@ def build(out: Path = OBJECTS) -> Path:
     """
     clang, bpftool = _clang(), _tool("bpftool")
     out.mkdir(parents=True, exist_ok=True)
-    target = out / "tracekit.bpf.o"
+    shared: set[str] = set()
+    for name in NAMES:
+        target = out / f"{name}.bpf.o"
+        _compile(clang, name, target)
+        header = _run([bpftool, "gen", "skeleton", "-L", str(target), "name", name])
+        packed = out / f"{name}.lskel"
+        scratch = packed.with_suffix(".new")
+        scratch.write_bytes(_pack(header, shared))
+        scratch.replace(packed)
+        shared = shared or set(_maps(header)) - {"rodata"}
+    return out
+
+
+def _compile(clang: str, name: str, target: Path) -> None:
     flags = ["-g", "-O2", "-mcpu=v3", "-target", "bpf", "-D__TARGET_ARCH_x86"]
     warnings = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-declarations", "-Werror"]
     paths = [f"-I{HERE}", "-I/usr/include/x86_64-linux-gnu", f"-ffile-prefix-map={HERE}=bpf"]
-    _run([clang, *flags, *warnings, *paths, "-c", str(HERE / "tracekit.bpf.c"), "-o", str(target)])
-    header = _run([bpftool, "gen", "skeleton", "-L", str(target), "name", "tracekit"])
-    packed = out / "tracekit.lskel"
-    scratch = packed.with_suffix(".new")
-    scratch.write_bytes(_pack(header))
-    scratch.replace(packed)
-    return packed
+    _run([clang, *flags, *warnings, *paths, "-c", str(HERE / f"{name}.bpf.c"), "-o", str(target)])
 
 
-def _pack(header: str) -> bytes:
+def _pack(header: str, shared: set[str]) -> bytes:
     data, insns = _blob(header, "data"), _blob(header, "insns")
-    maps = re.findall(r"struct bpf_map_desc (\w+);", header)
+    maps = _maps(header)
     programs = re.findall(r"struct bpf_prog_desc (\w+);", header)
+    strange = [name for name in maps if name.startswith("rodata_")]
+    if strange:
+        raise ToolMissingError(f"cannot build BPF programs: the loader fills no constants but rodata: {strange}")
+    given = [name for name in maps if name in shared]
+    insns = _take(insns, maps, given)
     wire = (HERE / "abi" / "wire.h").read_text()
     version = int(re.search(r"WIRE_VERSION = (\d+)", wire)[1])  # type: ignore[index]
-    facts = {"wire": version, "maps": maps, "programs": programs, "data": len(data), "insns": len(insns)}
+    names = {"wire": version, "maps": maps, "given": given, "programs": programs}
+    facts = names | {"data": len(data), "insns": len(insns)}
     return json.dumps(facts).encode() + b"\n" + data + insns
+
+
+def _maps(header: str) -> list[str]:
+    return re.findall(r"struct bpf_map_desc (\w+);", header)
+
+
+def _take(insns: bytes, maps: list[str], given: list[str]) -> bytes:
+    """
+    Have the maps *given* taken from the context, instead of created.
+
+    libbpf's loader creates a map by six instructions: r1 = BPF_MAP_CREATE; r2 = its attributes
+    (two); r3 = their size; call bpf_sys_bpf; r7 = r0. In their place comes
+    r7 = context->maps[number].map_fd, whose address is in r6.
+    """
+    calls = [match.start() for match in _CREATES.finditer(insns) if match.start() % 8 == 0]
+    if len(calls) != len(maps):
+        fact = f"its skeleton creates {len(calls)} maps where {len(maps)} were expected"
+        raise ToolMissingError(f"cannot build BPF programs: this bpftool is not known: {fact}")
+    code = bytearray(insns)
+    for name in given:
+        number = maps.index(name)
+        taken = struct.pack("<BBhi", 0x61, 0x67, _CONTEXT_BYTES + _MAP_BYTES * number, 0)
+        code[calls[number] : calls[number] + 48] = taken + 5 * struct.pack("<BBhi", 0x05, 0, 0, 0)
+    return bytes(code)
 
 
 def _blob(header: str, name: str) -> bytes:

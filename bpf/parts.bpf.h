@@ -9,24 +9,10 @@
 // it had until it is seen again.
 #pragma once
 #include "series.bpf.h"
+#include "where.bpf.h"
 
 enum { MAX_SUSPENDED = 8192, SLOW_RING_BYTES = 1 << 19, MANY_SLOW = 128 };
 enum { SUMS = sizeof(struct span_sums) / sizeof(__u64) };
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_SPANS);
-	__type(key, __u64);		// id of the kind
-	__type(value, __u32);
-} span_ids SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, MAX_SPANS);
-	__type(key, __u32);
-	__type(value, __u64);
-} span_kinds SEC(".maps");
 
 struct open_key {
 	struct span_key span;
@@ -65,37 +51,6 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, SLOW_RING_BYTES);
 } slow_spans SEC(".maps");
-
-static __noinline __u32 new_span(__u64 kind)
-{
-	struct shared *all = get_shared();
-
-	if (!all || all->spans >= MAX_SPANS) {
-		count_loss(LOSS_NAMES);
-		return SPAN_OTHER;
-	}
-	__u32 id = __sync_fetch_and_add(&all->spans, 1);
-	__u64 *entry = bpf_map_lookup_elem(&span_kinds, &id);
-
-	if (!entry) {
-		count_loss(LOSS_NAMES);
-		return SPAN_OTHER;
-	}
-	*entry = kind;
-	if (!bpf_map_update_elem(&span_ids, &kind, &id, BPF_NOEXIST))
-		return id;
-
-	__u32 *known = bpf_map_lookup_elem(&span_ids, &kind);	// another CPU was faster
-
-	return known ? *known : SPAN_OTHER;
-}
-
-static __always_inline __u32 span_id(__u64 kind)
-{
-	__u32 *known = bpf_map_lookup_elem(&span_ids, &kind);
-
-	return known ? *known : new_span(kind);
-}
 
 // had += now - base
 static __always_inline void gather(struct open_span *open, struct span_sums *now)

@@ -7,7 +7,7 @@
 #pragma once
 #include "parts.bpf.h"
 
-enum { MAX_BOARDS = 4096, MAX_PROBES = 16, MAX_ENDS_A_LOOK = 32 };
+enum { MAX_BOARDS = 4096, MAX_ENDS_A_LOOK = 32 };
 enum look { LOOK_ONLY, LOOK_AND_SETTLE };
 
 static const __u64 NO_COUNT = -1ULL;	// before the first look
@@ -18,82 +18,6 @@ struct {
 	__type(key, __u32);		// tgid
 	__type(value, struct board);
 } boards SEC(".maps");
-
-static __always_inline long read_user(void *to, __u32 size, __u64 from)
-{
-	return bpf_probe_read_user(to, size, (void *)from);
-}
-
-// Find the thread record of the thread with *pointer*. Returns 0; 1 if it has none yet; < 0 if that cannot be read.
-static __always_inline long locate(struct board *board, __u64 pointer, __u64 *at)
-{
-	__u64 vector, length, block;
-
-	*at = pointer + board->offset;
-	if (board->mode == PROBE_STATIC)
-		return 0;
-	if (read_user(&vector, sizeof(vector), pointer + 8) || read_user(&length, sizeof(length), vector - 16))
-		return -1;
-	if (board->module > length)	// a thread older than the library has a short vector
-		return 1;
-	if (read_user(&block, sizeof(block), vector + 16 * (__u64)board->module))
-		return -1;
-	*at = block + board->offset;
-	return !block || block == -1ULL;	// it has not used the library yet
-}
-
-static __always_inline __u64 hash_of(__u64 value)
-{
-	return value * 0x9E3779B97F4A7C15ULL >> 40;
-}
-
-// Return the innermost open span of the Context that runs, 0 if there is none.
-static __always_inline __u64 innermost(struct probe_thread *thread)
-{
-	__u64 context, mask, slot[2];
-
-	if (!thread->context_at)
-		return 0;
-	if (read_user(&context, sizeof(context), thread->context_at)) {
-		count_loss(LOSS_SPAN_READ);
-		return 0;
-	}
-	if (context == thread->context)
-		return thread->top;
-	if (!thread->contexts || read_user(&mask, sizeof(mask), thread->contexts))
-		return 0;
-	__u64 hash = hash_of(context >> 4);
-
-	for (int i = 0; i < MAX_PROBES; i++) {
-		__u64 at = thread->contexts + sizeof(struct probe_contexts) + ((hash + i) & mask) * sizeof(slot);
-
-		if (read_user(slot, sizeof(slot), at) || !slot[0])
-			break;
-		if (slot[0] == context)
-			return slot[1];
-	}
-	return 0;
-}
-
-// The span of a probe without thread records.
-static __always_inline __u32 span_in_table(struct board *board, __u64 pointer)
-{
-	__u64 hash = hash_of(pointer), slot[2];
-
-	for (int i = 0; i < MAX_PROBES; i++) {
-		__u64 at = board->offset + ((hash + i) & (PROBE_THREADS - 1)) * sizeof(slot);
-
-		if (read_user(slot, sizeof(slot), at)) {
-			count_loss(LOSS_SPAN_READ);
-			break;
-		}
-		if (slot[0] == pointer)
-			return slot[1] ? span_id(slot[1]) : SPAN_NONE;
-		if (!slot[0])
-			break;
-	}
-	return SPAN_NONE;
-}
 
 // Is the i-th of *some* also in *others*, of which there are *length*? Spans begin and end inside of others.
 static __always_inline bool stays(struct span_key *some, struct span_key *others, __u32 i, __u32 shift, __u32 length)
@@ -259,17 +183,6 @@ __noinline int look_at_spans(struct task_state *state, __u64 pointer, __u64 pid_
 	asm volatile("" ::: "memory");
 	state->spans.looking = 0;
 	return 0;
-}
-
-static __always_inline __u64 pid_tgid_of(struct task_struct *task)
-{
-	return (__u64)task->tgid << 32 | task->pid;
-}
-
-// Are the spans of a thread still where its board says?
-static __always_inline bool has_spans(struct task_struct *task, struct task_state *state)
-{
-	return state->probed && state->spans.memory == (__u64)task->mm;
 }
 
 static __always_inline void look_at(struct task_struct *task, struct task_state *state, enum look how)

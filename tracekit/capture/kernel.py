@@ -62,7 +62,7 @@ class Kernel:
         self._shards = _shards(cpus, self._histograms)
         self._cpus = cpus
         constants = _constants(options, cgroup_id, (self._shards, self._histograms), atomic=self._shards < cpus)
-        self._loaded = load(constants, self._entries(), wire.WIRE_VERSION)
+        self._loaded = load("tracekit", constants, self._entries(), wire.WIRE_VERSION)
         self._links: list[int] = []
         self.missing: list[str] = []
         """What could not be attached, a line each; the rest goes on."""

@@ -23,7 +23,8 @@ KEPT = 8
 ENOUGH = 64
 """Records of one kind in an interval above which fewer are asked for."""
 OTHER = "<other>"
-_ORDER = tuple(wire.R_PREEMPTED if word == "runq" else wire.REASONS.index(word) for word in WAITS)
+_OWN = {"runq": wire.WAIT_RUNQ, "db": wire.WAIT_DB}
+_ORDER = tuple(_OWN[word] if word in _OWN else wire.REASONS.index(word) for word in WAITS)
 """Where the waits of records.WAITS stand in those of the kernel."""
 
 Place = tuple[Series, int]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracekit.capture.bpf import btf, syscall
-from tracekit.capture.bpf.loader import OBJECT
+from tracekit.capture.bpf.loader import OBJECTS
 from tracekit.capture.kernel import Kernel
 from tracekit.capture.options import Options
 from tracekit.errors import MachineError
@@ -56,7 +56,7 @@ def run() -> dict[str, str]:
     Names: `machine`, `objects`, `btf`, `bpf`, `map memory`, `task storage`, those of HOOKS, `iter/task`,
     `sampling`, `statistics`, `uprobes`, `programs`. What cannot be tried is answered with the reason.
     """
-    tried = {"machine": _machine(), "objects": "" if OBJECT.exists() else "not in this installation"}
+    tried = {"machine": _machine(), "objects": "" if (OBJECTS / "tracekit.lskel").exists() else "not in this installation"}
     tried["btf"] = _answer(_read_btf)
     tried["bpf"] = f"not tried: {tried['machine']}" if tried["machine"] else _answer(_create_map)
     if tried["bpf"]:

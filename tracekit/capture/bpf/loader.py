@@ -14,6 +14,7 @@ import json
 import mmap
 import os
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from tracekit.errors import MachineError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-OBJECT = Path(__file__).parent / "objects" / "tracekit.lskel"
+OBJECTS = Path(__file__).parent / "objects"
 
 _CONTEXT_BYTES, _MAP_BYTES = 24, 16
 _PROG_TYPE_SYSCALL, _F_SLEEPABLE = 31, 1 << 4
@@ -46,32 +47,40 @@ class Loaded:
             os.close(descriptor)
 
 
-def load(constants: bytes, entries: Mapping[str, int], wire_version: int) -> Loaded:
+def load(
+    name: str,
+    constants: bytes,
+    entries: Mapping[str, int],
+    wire_version: int,
+    given: Mapping[str, int] | None = None,
+) -> Loaded:
     """
-    Load the package's BPF object.
+    Load one of the package's BPF objects.
 
     Args:
+        name: of the object: `tracekit`, or one that shares the maps of that.
         constants: bytes of its read-only data: struct config.
         entries: max_entries of maps whose size is known only now.
         wire_version: what the caller understands.
+        given: descriptors of the maps it shares, by name; they stay the caller's.
 
     Raises:
         MachineError: not built, not allowed, or refused by this kernel, with the reason.
     """
-    facts, data, insns = _read()
+    facts, data, insns = _read(name)
     if facts["wire"] != wire_version:
         fact = f"built for wire version {facts['wire']}, this tracekit speaks {wire_version}"
         raise MachineError(f"cannot load BPF programs: {fact}", "install tracekit again")
+    skeleton = _Skeleton(facts, data, insns, constants, entries, given or {})
     try:
-        descriptors = _run(facts, data, insns, constants, entries, 0)
+        return skeleton.run()
     except OSError as error:
-        raise _explain(error, facts, data, insns, constants, entries) from error
-    return descriptors
+        raise _explain(error, skeleton) from error
 
 
-def _read() -> tuple[dict[str, Any], bytes, bytes]:
+def _read(name: str) -> tuple[dict[str, Any], bytes, bytes]:
     try:
-        packed = OBJECT.read_bytes()
+        packed = (OBJECTS / f"{name}.lskel").read_bytes()
     except FileNotFoundError as error:
         fact = "this installation has no BPF programs (no clang when it was built)"
         hint = "apt install clang-19 libbpf-dev bpftool, then install tracekit again"
@@ -81,45 +90,70 @@ def _read() -> tuple[dict[str, Any], bytes, bytes]:
     return facts, blobs[: facts["data"]], blobs[facts["data"] :]
 
 
-def _run(
-    facts: dict[str, Any],
-    data: bytes,
-    insns: bytes,
-    constants: bytes,
-    entries: Mapping[str, int],
-    log: int,
-) -> Loaded:
-    maps, programs = facts["maps"], facts["programs"]
-    rodata = ctypes.create_string_buffer(constants, mmap.PAGESIZE)
-    context = bytearray(_CONTEXT_BYTES + _MAP_BYTES * len(maps) + 4 * len(programs))
-    log_head = (1, _LOG_BYTES, log) if log else (0, 0, 0)
-    struct.pack_into("=4IQ", context, 0, len(context), 0, *log_head)
-    for number, name in enumerate(maps):
-        initial = syscall.address(rodata) if name == "rodata" else 0
-        struct.pack_into("=iIQ", context, _CONTEXT_BYTES + _MAP_BYTES * number, 0, entries.get(name, 0), initial)
-    held = (ctypes.c_char * len(context)).from_buffer(context)
+@dataclass(frozen=True)
+class _Skeleton:
+    facts: dict[str, Any]
+    data: bytes
+    insns: bytes
+    constants: bytes
+    entries: Mapping[str, int]
+    given: Mapping[str, int]
+
+    def run(self, log: int = 0) -> Loaded:
+        """Create the maps and load the programs; *log*: address of room for the verifier's words, 0: none."""
+        rodata = ctypes.create_string_buffer(self.constants, mmap.PAGESIZE)
+        taken = {name: os.dup(self.given[name]) for name in self.facts["given"]}
+        context = self._context(rodata, taken, log)
+        held = (ctypes.c_char * len(context)).from_buffer(context)
+        try:
+            result = _run(self.data, self.insns, syscall.address(held), len(context))
+            if result < 0:
+                raise OSError(-result, os.strerror(-result))
+        except OSError:
+            for descriptor in taken.values():  # the skeleton has closed those that it came to
+                with suppress(OSError):
+                    os.close(descriptor)
+            raise
+        maps, programs = self.facts["maps"], self.facts["programs"]
+        at = _CONTEXT_BYTES + _MAP_BYTES * len(maps)
+        return Loaded(
+            {name: _descriptor(context, _CONTEXT_BYTES + _MAP_BYTES * i) for i, name in enumerate(maps)},
+            {name: _descriptor(context, at + 4 * i) for i, name in enumerate(programs)},
+        )
+
+    def _context(self, rodata: ctypes.Array[ctypes.c_char], taken: Mapping[str, int], log: int) -> bytearray:
+        maps = self.facts["maps"]
+        context = bytearray(_CONTEXT_BYTES + _MAP_BYTES * len(maps) + 4 * len(self.facts["programs"]))
+        log_head = (1, _LOG_BYTES, log) if log else (0, 0, 0)
+        struct.pack_into("=4IQ", context, 0, len(context), 0, *log_head)
+        for number, name in enumerate(maps):
+            initial = syscall.address(rodata) if name == "rodata" else 0
+            fields = taken.get(name, 0), self.entries.get(name, 0), initial
+            struct.pack_into("=iIQ", context, _CONTEXT_BYTES + _MAP_BYTES * number, *fields)
+        return context
+
+
+def _descriptor(context: bytearray, at: int) -> int:
+    (descriptor,) = struct.unpack_from("=i", context, at)
+    return int(descriptor)
+
+
+def _run(data: bytes, insns: bytes, context: int, size: int) -> int:
+    """Run a skeleton with the context at an address, and return what it returns: 0, or the errno below 0."""
     blob = syscall.map_create(syscall.ARRAY, 4, len(data), 1)
     try:
         syscall.map_update(blob, bytes(4), data)
         program = _load_skeleton(insns, blob)
         try:
             # prog_fd, retval, data sizes and pointers, repeat, duration, ctx sizes, ctx_in
-            attr = bytearray(
-                struct.pack("=4I2Q4IQ", program, 0, 0, 0, 0, 0, 0, 0, len(context), 0, syscall.address(held))
-            )
+            attr = bytearray(struct.pack("=4I2Q4IQ", program, 0, 0, 0, 0, 0, 0, 0, size, 0, context))
             syscall.bpf(syscall.PROG_RUN, attr)
         finally:
             os.close(program)
     finally:
         os.close(blob)
     (result,) = struct.unpack_from("=i", attr, 4)
-    if result < 0:
-        raise OSError(-result, os.strerror(-result))
-    at = _CONTEXT_BYTES + _MAP_BYTES * len(maps)
-    return Loaded(
-        {name: struct.unpack_from("=i", context, _CONTEXT_BYTES + _MAP_BYTES * i)[0] for i, name in enumerate(maps)},
-        {name: struct.unpack_from("=i", context, at + 4 * i)[0] for i, name in enumerate(programs)},
-    )
+    return int(result)
 
 
 def _load_skeleton(insns: bytes, blob: int) -> int:
@@ -134,14 +168,7 @@ def _load_skeleton(insns: bytes, blob: int) -> int:
     return syscall.bpf(syscall.PROG_LOAD, attr)
 
 
-def _explain(
-    error: OSError,
-    facts: dict[str, Any],
-    data: bytes,
-    insns: bytes,
-    constants: bytes,
-    entries: Mapping[str, int],
-) -> MachineError:
+def _explain(error: OSError, skeleton: _Skeleton) -> MachineError:
     """Say why the kernel refused: privileges and features first, else the end of the verifier's log."""
     if error.errno in (errno.EPERM, errno.EACCES) and not _may_load():
         return MachineError(
@@ -155,7 +182,7 @@ def _explain(
         return missing
     log = ctypes.create_string_buffer(_LOG_BYTES)
     try:
-        _run(facts, data, insns, constants, entries, syscall.address(log)).close()
+        skeleton.run(syscall.address(log)).close()
     except OSError:
         lines = log.value.decode("utf-8", "replace").strip().splitlines()[-_LOG_LINES:]
         detail = "; the verifier's last words:\n    " + "\n    ".join(lines) if lines else ""

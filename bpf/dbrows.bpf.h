@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+// Rows for calls of databases, whatever it was that saw them; their peers and words as small numbers.
+#pragma once
+#include "series.bpf.h"
+#include "where.bpf.h"
+
+struct db_name {
+	char text[DB_NAME_LEN];		// of an operation or an error
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_DB_NAMES);
+	__type(key, struct db_name);
+	__type(value, __u32);
+} db_name_ids SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, MAX_DB_NAMES);
+	__type(key, __u32);
+	__type(value, struct db_name);
+} db_names SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_PEERS);
+	__type(key, struct peer);
+	__type(value, __u32);
+} peer_ids SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, MAX_PEERS);
+	__type(key, __u32);
+	__type(value, struct peer);
+} peers SEC(".maps");
+
+// The small id of an operation or an error; 0: there is no room, or it has no name.
+static __noinline __u32 db_name_id(struct db_name *name)
+{
+	struct shared *all = get_shared();
+
+	if (!all || !name || !name->text[0])
+		return 0;
+
+	__u32 *known = bpf_map_lookup_elem(&db_name_ids, name);
+
+	if (known)
+		return *known;
+	if (all->db_names >= MAX_DB_NAMES) {
+		count_loss(LOSS_NAMES);
+		return 0;
+	}
+
+	__u32 id = __sync_fetch_and_add(&all->db_names, 1);
+	struct db_name *entry = bpf_map_lookup_elem(&db_names, &id);
+
+	if (!entry)
+		return 0;
+	*entry = *name;
+	if (!bpf_map_update_elem(&db_name_ids, name, &id, BPF_NOEXIST))
+		return id;
+	known = bpf_map_lookup_elem(&db_name_ids, name);	// another CPU was faster
+	return known ? *known : 0;
+}
+
+// The small id of a peer; 0: there is no room.
+static __noinline __u32 peer_id(struct peer *peer)
+{
+	struct shared *all = get_shared();
+
+	if (!all || !peer)
+		return 0;
+
+	__u32 *known = bpf_map_lookup_elem(&peer_ids, peer);
+
+	if (known)
+		return *known;
+	if (all->peers >= MAX_PEERS) {
+		count_loss(LOSS_NAMES);
+		return 0;
+	}
+
+	__u32 id = __sync_fetch_and_add(&all->peers, 1);
+	struct peer *entry = bpf_map_lookup_elem(&peers, &id);
+
+	if (!entry)
+		return 0;
+	*entry = *peer;
+	if (!bpf_map_update_elem(&peer_ids, peer, &id, BPF_NOEXIST))
+		return id;
+	known = bpf_map_lookup_elem(&peer_ids, peer);
+	return known ? *known : 0;
+}
+
+static __always_inline struct key call_key(__u32 role, __u32 peer, __u32 operation, __u32 about, __u32 span)
+{
+	struct key key;
+
+	key.role = role;	// one by one: a constant initialiser would be a map of its own
+	key.thread = peer;
+	key.nr = operation;
+	key.err = 0;
+	key.kind = H_DB;
+	key.reason = about;
+	key.span = span;
+	return key;
+}
+
+// A call of *operation* at *peer* took *latency* ns. *about*: enum db_system, DB_LIBRARY, DB_TLS.
+static __noinline int record_call(struct key *key, __u64 latency)
+{
+	if (!key)
+		return 0;
+	add_to_histogram(row_of(key), latency);
+	return 0;
+}
+
+// A call failed. *key* is that of the call, and becomes that of the error.
+static __noinline int record_error(struct key *key, __u32 error)
+{
+	struct account *account;
+
+	if (!key)
+		return 0;
+	key->kind = A_DB_ERROR;
+	key->err = error;
+	account = account_of(row_of(key));
+	if (account)
+		bump(&account->count, 1);
+	return 0;
+}
