@@ -133,3 +133,40 @@ static __noinline int record_error(struct key *key, __u32 error)
 		bump(&account->count, 1);
 	return 0;
 }
+
+struct span_path {		// innermost first
+	struct span_key spans[DB_SPANS];
+};
+
+// Read in which spans the calling thread is, outside of any: all 0. Returns the small id of the innermost one.
+static __noinline __u32 current_spans(struct task_state *state, __u64 pointer, struct span_path *path)
+{
+	struct probe_thread thread;
+	struct probe_node node;
+	__u32 span = SPAN_NONE;
+	__u64 at, top;
+
+	if (!state || !path)
+		return SPAN_NONE;
+	__builtin_memset(path, 0, sizeof(*path));
+	if (state->spans.board.mode == PROBE_TABLE)
+		return span_in_table(&state->spans.board, pointer);
+	if (locate(&state->spans.board, pointer, &at) || read_user(&thread, sizeof(thread), at))
+		return SPAN_NONE;
+	top = innermost(&thread);
+	for (int i = 0; i < DB_SPANS && top; i++) {
+		if (read_user(&node, sizeof(node), top))
+			break;
+		if (!i && !node.start_ns) {	// linked, but it has not begun: what counts is the one around it
+			top = node.prev;
+			if (!top || read_user(&node, sizeof(node), top))
+				break;
+		}
+		if (!i)
+			span = span_id(node.kind);
+		path->spans[i].node = top;
+		path->spans[i].start_ns = node.start_ns;
+		top = node.prev;
+	}
+	return span;
+}
