@@ -40,6 +40,7 @@ class Mode:
         return Series("span.latency", labels_of(self.labels | {"role": self.role}), "histogram", "ns")
 
 
+_KINDS = len(WAITS)
 QUERY = {"span": "db.query", "system": "postgresql"}
 MODES = [
     Mode("worker", {"span": "evaluation"}, 99, 11_000_000, 0.22, {"runq": 0.12, "network": 0.05, "disk": 0.02}),
@@ -61,11 +62,14 @@ def parts(ids: dict[Series, int], drawn: list[tuple[Mode, NDArray[np.uint64]]], 
     sums: dict[tuple[int, int], list[int]] = {}
     for mode, values in drawn:
         for value, slot in zip(values.tolist(), slots_of(values).tolist(), strict=True):
-            entry = sums.setdefault((ids[mode.series], slot >> BUCKET_SHIFT), [0] * 25)
+            entry = sums.setdefault((ids[mode.series], slot >> BUCKET_SHIFT), [0] * (5 + 2 * _KINDS))
             unseen = first and value == int(values.max())
             for number, part in enumerate(_numbers(mode, value, unseen=unseen)):
                 entry[number] += part
-    return [SpanParts(*key, n[0], n[1], tuple(n[5:15]), tuple(n[15:]), *n[2:5]) for key, n in sums.items()]
+    return [
+        SpanParts(*key, n[0], n[1], tuple(n[5 : 5 + _KINDS]), tuple(n[5 + _KINDS :]), *n[2:5])
+        for key, n in sums.items()
+    ]
 
 
 def exemplars(ids: dict[Series, int], drawn: list[tuple[Mode, NDArray[np.uint64]]], start_ns: int) -> list[Exemplar]:
@@ -74,7 +78,7 @@ def exemplars(ids: dict[Series, int], drawn: list[tuple[Mode, NDArray[np.uint64]
     for mode, values in drawn:
         for number, value in enumerate(sorted(values.tolist())[-2:]):
             _, _, sampled, _, errors, *waits = _numbers(mode, value, unseen=False)
-            kinds = tuple(sync + other for sync, other in zip(waits[:10], waits[10:], strict=True))
+            kinds = tuple(sync + other for sync, other in zip(waits[:_KINDS], waits[_KINDS:], strict=True))
             where = (ids[mode.series], 4242, 4250 + number, start_ns + number * 10**8, value)
             found.append(
                 Exemplar(*where, mode.sampled is not None, number == 1 and bool(errors), True, kinds, sampled, errors)
@@ -83,11 +87,11 @@ def exemplars(ids: dict[Series, int], drawn: list[tuple[Mode, NDArray[np.uint64]
 
 
 def _numbers(mode: Mode, value: int, *, unseen: bool) -> list[int]:
-    """latency, awaited, sampled, unseen, errors, ten waits, ten async waits of one span."""
+    """latency, awaited, sampled, unseen, errors, waits, async waits of one span."""
     if unseen:
-        return [value, 0, 0, value, 0, *[0] * 20]
+        return [value, 0, 0, value, 0, *[0] * 2 * _KINDS]
     waits = [int(value * mode.waits.get(kind, 0)) for kind in WAITS]
-    none = [0] * len(WAITS)
+    none = [0] * _KINDS
     if mode.sampled is None:
         return [value, 0, 0, 0, 1 if value > 10**8 else 0, *waits, *none]
     return [value, value, int(value * mode.sampled), 0, 0, *none, *waits]

@@ -199,8 +199,11 @@ class HistogramDelta:
     high: int
 
 
-WAITS = ("runq", "disk", "network", "lock", "poll", "pipe", "child", "fault", "stopped", "other")
-"""What a span can wait for: a CPU, then the reasons of `offcpu`. The order of `SpanParts.waits`."""
+WAITS = ("runq", "disk", "network", "lock", "poll", "pipe", "child", "fault", "stopped", "other", "db")
+"""
+What a span can wait for: a CPU, then the reasons of `offcpu`, then the answer of a database, which is then none of
+the others. The order of `SpanParts.waits`.
+"""
 BUCKET_SHIFT = 4
 """A latency bucket is a histogram slot >> 4: eight to a power of two."""
 
@@ -210,8 +213,11 @@ class SpanParts:
     """
     Where the time of the spans of one latency bucket went: sums over the spans that one interval saw end.
 
+    The same is kept of calls of databases: then `db` is from the request until the answer arrived, `runq` from then
+    until its thread had a CPU, and the rest the work of the client.
+
     Attributes:
-        series: id of their `span.latency`.
+        series: id of their `span.latency` or `db.latency`.
         bucket: slot of the latency >> BUCKET_SHIFT.
         latency_ns: sum of the latencies, from the probe.
         awaited_ns: as much of it is of spans that were suspended (async): their rest is not all on-CPU.

@@ -19,15 +19,15 @@ HISTOGRAM = ("I", "H", "Q", "Q", "Q", "H", "Q")
 """Type codes of the columns of a histograms payload."""
 
 u64 = st.integers(0, 2**64 - 1) | st.integers(0, 9)
-ten = st.tuples(*[u64] * len(WAITS))
+waits_of = st.tuples(*[u64] * len(WAITS))
 span_parts = st.builds(
     SpanParts,
     series=st.integers(1, 3),
     bucket=st.integers(0, BUCKETS - 1),
     latency_ns=u64,
     awaited_ns=u64,
-    waits=ten,
-    async_waits=ten,
+    waits=waits_of,
+    async_waits=waits_of,
     sampled_ns=u64,
     unseen_ns=u64,
     errors=u64,

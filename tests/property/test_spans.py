@@ -16,15 +16,15 @@ from tracekit.histogram.parts import Parts
 from tracekit.records import BUCKET_SHIFT, WAITS, Exemplar, SpanParts
 
 u64 = st.integers(0, 2**64 - 1) | st.integers(0, 99)
-ten = st.tuples(*[u64] * len(WAITS))
+waits_of = st.tuples(*[u64] * len(WAITS))
 any_parts = st.builds(
     SpanParts,
     series=st.just(1),
     bucket=st.just(7),
     latency_ns=u64,
     awaited_ns=u64,
-    waits=ten,
-    async_waits=ten,
+    waits=waits_of,
+    async_waits=waits_of,
     sampled_ns=u64,
     unseen_ns=u64,
     errors=u64,
@@ -39,7 +39,7 @@ any_exemplar = st.builds(
     awaited=st.booleans(),
     failed=st.booleans(),
     seen=st.booleans(),
-    waits=ten,
+    waits=waits_of,
     sampled_ns=u64,
     errors=u64,
 )
@@ -105,8 +105,9 @@ def summed(spans: list[tuple[int, SpanParts]], copies: int) -> Parts:
     rows: dict[int, list[int]] = {}
     for bucket, (value, parts) in zip(buckets, spans, strict=True):
         numbers = [parts.awaited_ns, parts.sampled_ns, parts.unseen_ns, parts.errors, *parts.waits, *parts.async_waits]
-        row = rows.setdefault(bucket, [0] * 25)
+        row = rows.setdefault(bucket, [0] * len([value, *numbers]))
         for i, number in enumerate([value, *(number & (2**50 - 1) for number in numbers)]):
             row[i] += number * copies
     table = np.array([rows[bucket] for bucket in sorted(rows)], dtype=np.uint64)
-    return Parts(np.array(sorted(rows), dtype=np.int64), *table[:, :5].T, table[:, 5:15], table[:, 15:])
+    waits, async_waits = np.split(table[:, 5:], 2, axis=1)
+    return Parts(np.array(sorted(rows), dtype=np.int64), *table[:, :5].T, waits, async_waits)

@@ -249,8 +249,8 @@ def test_parts_come_back_with_their_sums(tmp_path: Path) -> None:
         0,
         sum_of,
     ]
-    assert parts.waits.tolist() == [[sum_of * kind for kind in range(10)]]
-    assert parts.async_waits.tolist() == [[sum_of * kind for kind in range(9, -1, -1)]]
+    assert parts.waits.tolist() == [[sum_of * kind for kind in range(11)]]
+    assert parts.async_waits.tolist() == [[sum_of * kind for kind in range(10, -1, -1)]]
 
 
 def test_the_slowest_spans_of_each_interval_are_kept(tmp_path: Path) -> None:

@@ -180,6 +180,29 @@ def test_a_recording_of_the_first_format_is_read(tmp_path: Path) -> None:
         assert (recording.parts(), recording.exemplars()) == ({}, [])
 
 
+def test_a_recording_of_the_second_format_is_read(tmp_path: Path) -> None:
+    """
+    tests/golden/format-2.sql is what the writer of format 2 made of fifteen ticks.
+
+    All that it has comes back, each wait in its place; what it could not know, waits for databases, is 0.
+    """
+    path = tmp_path / "x.tk"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript((golden.FOLDER / "format-2.sql").read_text())
+    sums = sum(range(1, 16))
+
+    with Recording(path) as recording:
+        parts = recording.parts()[committing.SPAN]
+        assert parts.latency_ns.tolist() == [100 * sums]
+        assert parts.waits.tolist() == [[sums * kind for kind in range(10)] + [0]]
+        assert parts.async_waits.tolist() == [[sums * kind for kind in range(9, -1, -1)] + [0]]
+        assert recording.parts(between=(3, 4))[committing.SPAN].waits.tolist() == [[4 * n for n in range(10)] + [0]]
+        _, slow = recording.exemplars(most=1)[0]
+        assert (slow.duration_ns, slow.waits) == (15_008, (*range(10), 0))
+        assert (slow.sampled_ns, slow.errors) == (5, 6)
+        assert recording.in_flight()[0].span == "evaluation"
+
+
 def test_every_torn_file_is_refused(sample: Path, tmp_path: Path) -> None:
     """Cut at any place, within the head and within each page: never half of the data as if it were all."""
     whole = sample.read_bytes()

@@ -19,9 +19,16 @@ _WAITS = len(WAITS)
 
 
 class PartSums:
-    """Parts of some series being added up. *wanted*: ids of series, ascending."""
+    """
+    Parts of some series being added up.
 
-    def __init__(self, wanted: list[int]) -> None:
+    Args:
+        wanted: ids of series, ascending.
+        kinds: how many of WAITS the payloads have: those that they lack are 0.
+    """
+
+    def __init__(self, wanted: list[int], kinds: int = len(WAITS)) -> None:
+        self._kinds = kinds
         self._wanted = np.array(wanted, dtype=np.int64)
         self._found = np.zeros(len(wanted) * BUCKETS, dtype=bool)
         self._sums = np.zeros((len(wanted) * BUCKETS, _SUMS + 2 * _WAITS), dtype=np.uint64)
@@ -30,7 +37,7 @@ class PartSums:
         """Add the payload of an interval or checkpoint. Raises ValueError if it is none."""
         if not blob:
             return
-        series, bucket, numbers = _unpack(blob)
+        series, bucket, numbers = _unpack(blob, self._kinds)
         row = np.searchsorted(self._wanted, series)
         row[row == len(self._wanted)] = 0
         use = self._wanted[row] == series
@@ -51,13 +58,14 @@ class PartSums:
         return found
 
 
-def _unpack(blob: bytes) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
-    """Return series, bucket and uint64[n, 25]: five sums, waits, async waits."""
+def _unpack(blob: bytes, kinds: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
+    """Return series, bucket and uint64[n, 27]: five sums, waits, async waits. *kinds*: of wait in the payload."""
     series, bucket, *rest = (np.frombuffer(c, t) for c, t in zip(payload.decode(blob), _TYPES, strict=True))
     n = len(series)
-    if [len(column) for column in (bucket, *rest)] != [n] * (_SUMS + 1) + [n * _WAITS] * 2:
+    if [len(column) for column in (bucket, *rest)] != [n] * (_SUMS + 1) + [n * kinds] * 2:
         raise ValueError("the parts of a span lack numbers")
     if n and int(bucket.max()) >= BUCKETS:
         raise ValueError("the parts of a span have a bucket out of range")
-    numbers = np.column_stack([*rest[:_SUMS], *(waits.reshape(_WAITS, n).T for waits in rest[_SUMS:])])
+    lacks = ((0, 0), (0, _WAITS - kinds))
+    numbers = np.column_stack([*rest[:_SUMS], *(np.pad(waits.reshape(kinds, n).T, lacks) for waits in rest[_SUMS:])])
     return series.astype(np.int64), bucket.astype(np.int64), numbers.astype(np.uint64)

@@ -18,6 +18,7 @@ from tracekit.recording import payload
 from tracekit.recording.parts import PartSums
 from tracekit.recording.writer import APPLICATION_ID, EXEMPLAR_COLUMNS, FORMAT
 from tracekit.records import (
+    WAITS,
     Clocks,
     Exemplar,
     Host,
@@ -214,12 +215,14 @@ class Recording:
             frames = {i: tuple(json.loads(text)) for i, text in self._db.execute("SELECT id, frames FROM stack")}
             return {frames[ident]: StackWeight(*entry) for ident, entry in sorted(weights.items())}
 
-    def parts(self, where: Mapping[str, str] | None = None, between: Between | None = None) -> dict[Series, Parts]:
-        """Return where the time of each matching `span.latency` went, over all or some intervals."""
-        wanted = [i for i, s in self._ids.items() if _matches(s, "span.latency", where or {})]
+    def parts(
+        self, where: Mapping[str, str] | None = None, between: Between | None = None, metric: str = "span.latency"
+    ) -> dict[Series, Parts]:
+        """Return where the time of each matching series of *metric* went, over all or some intervals."""
+        wanted = [i for i, s in self._ids.items() if _matches(s, metric, where or {})]
         if not wanted or self._format < _SINCE_SPANS:
             return {}
-        sums = PartSums(wanted)
+        sums = PartSums(wanted, len(WAITS) - (self._format < _SINCE_DB))
         with _Damage(self.path):
             for blob in self._blobs("parts", between):
                 sums.add(blob)
@@ -235,7 +238,7 @@ class Recording:
             return []
         with _Damage(self.path):
             query = f"""
-                SELECT {", ".join(EXEMPLAR_COLUMNS)} FROM exemplar
+                SELECT {self._columns(EXEMPLAR_COLUMNS)} FROM exemplar
                 WHERE interval > ? AND interval <= ? AND series IN ({", ".join(f"{ident:d}" for ident in wanted)})
                 ORDER BY duration_ns DESC, start_ns, pid LIMIT ?"""
             rows = self._db.execute(query, (first, last, most)).fetchall()
@@ -281,9 +284,10 @@ class Recording:
         self.close()
 
     def _columns(self, fields: list[str]) -> str:
-        """Return what to select for *fields*; a format that knew no spans has none."""
-        known = self._format >= _SINCE_SPANS
-        return ", ".join("''" if field == "span" and not known else field for field in fields)
+        """Return what to select for *fields*; what the format did not know yet is nothing."""
+        since = {"span": (_SINCE_SPANS, "''"), "db_ns": (_SINCE_DB, "0")}
+        lacks = {field: nothing for field, (first, nothing) in since.items() if self._format < first}
+        return ", ".join(lacks.get(field, field) for field in fields)
 
     def _parts(self, between: Between | None) -> Iterator[_Payload]:
         for blob in self._blobs("histograms", between):
@@ -452,6 +456,8 @@ def _refusal(path: Path, ident: int, found: int, tables: set[str]) -> RecordingE
 
 _SINCE_SPANS = 2
 """The format that brought parts, exemplars, and the span of a process and of a wait."""
+_SINCE_DB = 3
+"""The format that brought the last of WAITS."""
 _HOW_TO_MAKE = "tracekit attach -o FILE.tk makes one"
 _DAMAGE = (sqlite3.Error, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 """What reading the rows and payloads of a damaged or hostile file raises."""

@@ -66,6 +66,7 @@ CREATE TABLE exemplar (         -- the slowest spans of each interval, at most 8
     fault_ns    INTEGER NOT NULL,
     stopped_ns  INTEGER NOT NULL,
     other_ns    INTEGER NOT NULL,
+    db_ns       INTEGER NOT NULL,   -- for the answers of databases: none of the waits above
     sampled_ns  INTEGER NOT NULL,   -- on-CPU time by samples, if awaited
     errors      INTEGER NOT NULL    -- system calls that failed inside
 );

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tracekit.records import Exemplar, HistogramDelta, Loss, SpanParts
 
-FORMAT = 2
+FORMAT = 3
 _SCHEMA = Path(__file__).with_name("schema.sql")
 _PATIENCE_MS = 500
 """How long `close` waits for readers, so that it can leave one file."""

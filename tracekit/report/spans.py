@@ -25,6 +25,7 @@ NO_KERNEL = "not measured: recorded without the kernel"
 
 _WORDS = {"runq": "run queue", "child": "child process", "fault": "page fault", "other": "other waits"}
 _MEANINGS = {
+    "db": "waiting for a database",
     AWAITING: "suspended (async) until something answered, or its turn came",
     UNATTRIBUTED: "spans that the kernel did not see whole",
 }
