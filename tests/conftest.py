@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests import sample as writer
+from tests import servers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -18,3 +20,24 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recording") / "sample.tk"
     writer.write(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[servers.Server]:
+    """Yield a PostgreSQL that all tests share: they leave it as it is."""
+    with servers.postgresql() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[servers.Server]:
+    """Yield a MariaDB that all tests share: they leave it as it is."""
+    with servers.mariadb() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[servers.Server]:
+    """Yield a Redis that all tests share: they leave it as it is."""
+    with servers.redis() as server:
+        yield server

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.kernel.spanned import PRELUDE, failed, made_of, record
-from tests.unit import servers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.kernel.lab import Lab, Run
+    from tests.servers import Server
 
 WORK, BLOCK, FAIL = 499, 13, 31
 """Requests by what their handler does."""
@@ -175,12 +173,6 @@ def test_processes_of_a_pool_are_spawned_in_the_span_that_makes_it(evaluator: Ru
     assert evaluator.events("spawn.ready", span="agent.spawn").count == forked + spawned
 
 
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[int]:
-    with servers.postgresql() as port:
-        yield port
-
-
 QUERIES = f"""
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.exc import DBAPIError
@@ -225,10 +217,10 @@ DRIVERS = [("psycopg2", SYNC, "poll"), ("pg8000", SYNC, "network"), ("asyncpg", 
 
 
 @pytest.mark.parametrize(("driver", "source", "wait"), DRIVERS)
-def test_queries_of_sqlalchemy(lab: Lab, postgresql: int, driver: str, source: str, wait: str) -> None:
+def test_queries_of_sqlalchemy(lab: Lab, postgresql: Server, driver: str, source: str, wait: str) -> None:
     """Zero code, on a database that sleeps: each query is one span, and its time is that of the answer."""
     folder = lab.folder()
-    url = f"postgresql+{driver}://postgres@127.0.0.1:{postgresql}/postgres"
+    url = f"postgresql+{driver}://postgres@127.0.0.1:{postgresql.port}/postgres"
     main = f"T = {str(folder)!r}\nimport searching\nsearching.search({url!r})\ntruth(**searching.facts)\n"
     (folder / "tracekit.toml").write_text("[spans]\nsearch = 'searching:search'\n")
     (folder / "searching.py").write_text(QUERIES + source)

@@ -4,35 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
-from tests.unit import servers
 from tests.unit.unchanged import run
 from tracekit.auto.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.servers import Server
+
 DB = Settings(db=True)
-
-
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[str]:
-    with servers.postgresql() as port:
-        yield str(port)
-
-
-@pytest.fixture(scope="session")
-def mariadb() -> Iterator[str]:
-    with servers.mariadb() as port:
-        yield str(port)
-
-
-@pytest.fixture(scope="session")
-def redis() -> Iterator[str]:
-    with servers.redis() as port:
-        yield str(port)
 
 
 def queries(system: str) -> str:
@@ -148,7 +128,7 @@ def test_aiosqlite_and_sqlalchemy_on_it(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr, done.code) == ("", "", 0)
 
 
-def test_sqlalchemy_counts_once_whatever_the_driver(tmp_path: Path, postgresql: str, mariadb: str) -> None:
+def test_sqlalchemy_counts_once_whatever_the_driver(tmp_path: Path, postgresql: Server, mariadb: Server) -> None:
     """Of its query and the driver's, the outermost counts, in sync and async engines; errors too."""
     source = """
         import asyncio, os
@@ -186,7 +166,7 @@ def test_sqlalchemy_counts_once_whatever_the_driver(tmp_path: Path, postgresql: 
         asyncio.run(asynchronous("postgresql+psycopg" + at))
         asyncio.run(asynchronous("postgresql+asyncpg" + at))
     """
-    done = run(tmp_path, source, DB, POSTGRESQL=postgresql, MARIADB=mariadb)
+    done = run(tmp_path, source, DB, POSTGRESQL=str(postgresql.port), MARIADB=str(mariadb.port))
 
     assert (done.stderr, done.stdout.splitlines()) == (
         "",
@@ -200,7 +180,7 @@ def test_sqlalchemy_counts_once_whatever_the_driver(tmp_path: Path, postgresql: 
     )
 
 
-def test_psycopg2(tmp_path: Path, postgresql: str) -> None:
+def test_psycopg2(tmp_path: Path, postgresql: Server) -> None:
     """Its own classes of connections and cursors, those of its extras, and its registries that look at them."""
     source = """
         import os, psycopg2
@@ -238,10 +218,10 @@ def test_psycopg2(tmp_path: Path, postgresql: str) -> None:
             except psycopg2.errors.UndefinedColumn: connection.rollback()
         tally.write()
     """
-    check(tmp_path, source, "postgresql", 20, {"UndefinedColumn": 2}, PORT=postgresql)
+    check(tmp_path, source, "postgresql", 20, {"UndefinedColumn": 2}, PORT=str(postgresql.port))
 
 
-def test_psycopg_3(tmp_path: Path, postgresql: str) -> None:
+def test_psycopg_3(tmp_path: Path, postgresql: Server) -> None:
     """Sync and async, cursors of the server and of the client."""
     source = """
         import asyncio, os, psycopg, tally
@@ -265,10 +245,10 @@ def test_psycopg_3(tmp_path: Path, postgresql: str) -> None:
         asyncio.run(main())
         tally.write()
     """
-    check(tmp_path, source, "postgresql", 17, {"UndefinedColumn": 1}, PORT=postgresql)
+    check(tmp_path, source, "postgresql", 17, {"UndefinedColumn": 1}, PORT=str(postgresql.port))
 
 
-def test_asyncpg(tmp_path: Path, postgresql: str) -> None:
+def test_asyncpg(tmp_path: Path, postgresql: Server) -> None:
     """Connections, prepared statements, cursors and pools, whose reset is a query too."""
     source = """
         import asyncio, os, asyncpg, tally
@@ -291,10 +271,10 @@ def test_asyncpg(tmp_path: Path, postgresql: str) -> None:
         asyncio.run(main())
         tally.write()
     """
-    check(tmp_path, source, "postgresql", 20, {"UndefinedColumnError": 1}, PORT=postgresql)
+    check(tmp_path, source, "postgresql", 20, {"UndefinedColumnError": 1}, PORT=str(postgresql.port))
 
 
-def test_pymysql(tmp_path: Path, mariadb: str) -> None:
+def test_pymysql(tmp_path: Path, mariadb: Server) -> None:
     """executemany() is one call, also where it is many statements."""
     source = """
         import os, pymysql, tally
@@ -311,10 +291,10 @@ def test_pymysql(tmp_path: Path, mariadb: str) -> None:
             assert cursor.fetchall() == [{"seven": 7}]
         tally.write()
     """
-    check(tmp_path, source, "mysql", 12, {"OperationalError": 1}, PORT=mariadb)
+    check(tmp_path, source, "mysql", 12, {"OperationalError": 1}, PORT=str(mariadb.port))
 
 
-def test_redis(tmp_path: Path, redis: str) -> None:
+def test_redis(tmp_path: Path, redis: Server) -> None:
     """Commands and pipelines, sync and async; what a pipeline only queues is no query."""
     source = """
         import asyncio, os, redis, redis.asyncio, tally
@@ -337,4 +317,4 @@ def test_redis(tmp_path: Path, redis: str) -> None:
         asyncio.run(main())
         tally.write()
     """
-    check(tmp_path, source, "redis", 17, {"ResponseError": 1}, PORT=redis)
+    check(tmp_path, source, "redis", 17, {"ResponseError": 1}, PORT=str(redis.port))
