@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-import stat
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tracekit.errors import RecordingError, UsageError
 from tracekit.histogram import HIGHEST, LOWER_EDGE, SLOTS, UPPER_EDGE, Histogram
 from tracekit.recording import payload
+from tracekit.recording.opening import Damage, open_file
 from tracekit.recording.parts import PartSums
-from tracekit.recording.writer import APPLICATION_ID, EXEMPLAR_COLUMNS, FORMAT
+from tracekit.recording.writer import EXEMPLAR_COLUMNS
 from tracekit.records import (
     WAITS,
     Clocks,
@@ -34,6 +31,7 @@ from tracekit.records import (
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -100,8 +98,8 @@ class Recording:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._db, self._format = _open(path)
-        with _Damage(path):
+        self._db, self._format = open_file(path)
+        with Damage(path):
             meta = {key: json.loads(value) for key, value in self._db.execute("SELECT key, value FROM meta")}
             self.host = Host(**_tuples(meta["host"]))
             self.target = Target(**_tuples(meta["target"]))
@@ -141,7 +139,7 @@ class Recording:
         if not wanted:
             return {}
         sums = _Sums(wanted)
-        with _Damage(self.path):
+        with Damage(self.path):
             for part in self._parts(between):
                 sums.add(part)
         return {self._ids[ident]: histogram for ident, histogram in sums.histograms().items()}
@@ -151,7 +149,7 @@ class Recording:
         chosen = set(series)
         wanted = np.array([i for i, s in self._ids.items() if s in chosen], dtype=np.int64)
         found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]] = []
-        with _Damage(self.path):
+        with Damage(self.path):
             for number, part in self._interval_parts(between):
                 keep = np.repeat(np.isin(part.series, wanted), part.pairs)
                 counts = np.zeros(SLOTS, dtype=np.uint64)
@@ -169,7 +167,7 @@ class Recording:
         wanted = np.array(list(names), dtype=np.int64)
         found: list[list[NDArray[Any]]] = []
         rows = 0
-        with _Damage(self.path):
+        with Damage(self.path):
             for number, part in self._interval_parts(None):
                 use = np.isin(part.series, wanted) & (part.pairs > 0)
                 found.append(_rows_of(number, rows, part, use, wanted))
@@ -188,7 +186,7 @@ class Recording:
         """
         wanted = {i: s for i, s in self._ids.items() if s.kind != "histogram" and _matches(s, metric, where or {})}
         blank = {"counter": 0.0, "gauge": np.nan}
-        with _Damage(self.path):
+        with Damage(self.path):
             table = {i: np.full(len(self.intervals), blank[s.kind]) for i, s in wanted.items()}
             for number, (blob,) in enumerate(self._db.execute("SELECT vals FROM interval ORDER BY id")):
                 if number >= len(self.intervals):
@@ -204,7 +202,7 @@ class Recording:
     def stacks(self, between: Between | None = None) -> dict[tuple[str, ...], StackWeight]:
         """Return weight and events of each stack (frames, root first), over all or some intervals."""
         weights: dict[int, list[int]] = {}
-        with _Damage(self.path):
+        with Damage(self.path):
             for blob in self._blobs("stacks", between):
                 columns = payload.decode(blob)
                 ids, *sums = (np.frombuffer(c, t).tolist() for c, t in zip(columns, ("<u4", "<u8", "<u8"), strict=True))
@@ -223,7 +221,7 @@ class Recording:
         if not wanted or self._format < _SINCE_SPANS:
             return {}
         sums = PartSums(wanted, len(WAITS) - (self._format < _SINCE_DB))
-        with _Damage(self.path):
+        with Damage(self.path):
             for blob in self._blobs("parts", between):
                 sums.add(blob)
         return {self._ids[ident]: parts for ident, parts in sums.parts().items()}
@@ -236,7 +234,7 @@ class Recording:
         wanted = [i for i, s in self._ids.items() if _matches(s, "span.latency", where or {})]
         if self._format < _SINCE_SPANS:
             return []
-        with _Damage(self.path):
+        with Damage(self.path):
             query = f"""
                 SELECT {self._columns(EXEMPLAR_COLUMNS)} FROM exemplar
                 WHERE interval > ? AND interval <= ? AND series IN ({", ".join(f"{ident:d}" for ident in wanted)})
@@ -249,7 +247,7 @@ class Recording:
         fields = list(Process.__dataclass_fields__)
         query = f"SELECT {self._columns(fields)} FROM process ORDER BY start_ns, tgid"
         flags = {"core", "oom"}
-        with _Damage(self.path):
+        with Damage(self.path):
             table: list[dict[str, Any]] = [dict(zip(fields, row, strict=True)) for row in self._db.execute(query)]
         for row in table:
             row.update({flag: bool(row[flag]) for flag in flags})
@@ -258,19 +256,19 @@ class Recording:
     def in_flight(self) -> list[InFlight]:
         """Return what had not ended when the recording did, oldest first."""
         query = f"SELECT {self._columns(list(InFlight.__dataclass_fields__))} FROM in_flight ORDER BY age_ns DESC"
-        with _Damage(self.path):
+        with Damage(self.path):
             return [InFlight(*row) for row in self._db.execute(query)]
 
     def losses(self) -> list[Loss]:
         """Return lost events by reason, most first."""
         query = "SELECT reason, SUM(count) FROM loss GROUP BY reason ORDER BY 2 DESC"
-        with _Damage(self.path):
+        with Damage(self.path):
             return [Loss(*row) for row in self._db.execute(query)]
 
     @cached_property
     def lossy(self) -> set[int]:
         """Numbers of intervals in which something was lost."""
-        with _Damage(self.path):
+        with Damage(self.path):
             return {row[0] - 1 for row in self._db.execute("SELECT DISTINCT interval FROM loss WHERE count > 0")}
 
     def close(self) -> None:
@@ -387,95 +385,10 @@ def _exemplar(row: tuple[int, ...]) -> Exemplar:
     return Exemplar(series, tgid, pid, start_ns, duration_ns, *flags, tuple(waits), sampled_ns, errors)
 
 
-def _open(path: Path) -> tuple[sqlite3.Connection, int]:
-    """Return the open file and its format."""
-    _check_file(path)
-    with _Damage(path):
-        db = _connect(path)
-        ident, found = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
-        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
-    refusal = _refusal(path, ident, found, tables)
-    if refusal:
-        db.close()
-        raise refusal
-    return db, found
-
-
-def _check_file(path: Path) -> None:
-    """Refuse what is no SQLite file, without ever waiting for a pipe or a device."""
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            kind = "is a folder" if stat.S_ISDIR(status.st_mode) else "is not a regular file"
-            raise UsageError(f"cannot read {path}: {kind}", _HOW_TO_MAKE)
-        with path.open("rb") as file:
-            head = file.read(18)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UsageError(f"cannot read {path}: no such file", _HOW_TO_MAKE) from error
-    except OSError as error:
-        raise RecordingError(f"cannot read {path}: {error.strerror}", "run as the file's owner") from error
-    if not head:
-        raise RecordingError(f"cannot read {path}: the file is empty", "record again")
-    if not head.startswith(b"SQLite format 3\0"):
-        raise RecordingError(f"cannot read {path}: not a tracekit recording", _HOW_TO_MAKE)
-    page_bytes = int.from_bytes(head[16:], "big")
-    if page_bytes == 0 or (status.st_size % page_bytes and not Path(f"{path}-wal").exists()):
-        # SQLite takes a torn last page for one that ends in zeros; with a journal it comes from there
-        raise RecordingError(f"cannot read {path}: the file is damaged (its last page is torn)", "copy it again")
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """
-    Connect read-only.
-
-    A journal (-wal) that a killed collector left needs a -shm file beside it. Where none can be
-    made, as the folder is not ours or the disk is full, SQLite's lock-free VFS reads it from memory.
-    """
-    uri = f"{path.resolve().as_uri()}?mode=ro"
-    db = sqlite3.connect(uri, uri=True, timeout=5)
-    try:
-        db.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError:
-        db.close()
-        db = sqlite3.connect(f"{uri}&vfs=unix-none", uri=True)
-        db.execute("PRAGMA locking_mode=EXCLUSIVE")
-    return db
-
-
-def _refusal(path: Path, ident: int, found: int, tables: set[str]) -> RecordingError | None:
-    """Say why this SQLite file is none that we can read; None if it is one."""
-    if ident != APPLICATION_ID:
-        return RecordingError(f"cannot read {path}: a SQLite file, but not a tracekit recording", _HOW_TO_MAKE)
-    if not 1 <= found <= FORMAT:
-        fact = f"recording format {found}, this tracekit reads 1 to {FORMAT}"
-        return RecordingError(f"cannot read {path}: {fact}", "upgrade tracekit, or record again")
-    if "meta" not in tables:
-        return RecordingError(f"cannot read {path}: it holds nothing, its collector was killed at once", "record again")
-    return None
-
-
 _SINCE_SPANS = 2
 """The format that brought parts, exemplars, and the span of a process and of a wait."""
 _SINCE_DB = 3
 """The format that brought the last of WAITS."""
-_HOW_TO_MAKE = "tracekit attach -o FILE.tk makes one"
-_DAMAGE = (sqlite3.Error, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
-"""What reading the rows and payloads of a damaged or hostile file raises."""
-
-
-class _Damage:
-    """Turn what a damaged file raises into one clear line."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, _DAMAGE):
-            hint = "copy the -wal file along with it if there is one, or record again"
-            raise RecordingError(f"cannot read {self._path}: the file is damaged ({error})", hint) from error
 
 
 def _numbered(rows: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int, int]]:
