@@ -93,9 +93,9 @@ class Board:
         self.put(at + 8, min(low or duration, duration))
         self.put(at + 16, max(high, duration))
 
-    def error(self, name: bytes, kind: bytes, count: int = 1) -> None:
+    def error(self, name: bytes, kind: bytes, count: int = 1, *, labels: bytes = b"") -> None:
         """Count spans that failed."""
-        row = self.kind(name)
+        row = self.kind(name, labels)
         if (row, kind) not in self.errors:
             struct.pack_into("=QI52s", self.memory, ERRORS_AT + 64 * len(self.errors), 0, row, kind)
             self.errors.append((row, kind))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tracekit.capture import wire
 from tracekit.capture.naming import UNKNOWN
 from tracekit.capture.probes import Boards
+from tracekit.capture.probes.queries import call_of
 from tracekit.records import WAITS, Exemplar, Series, SpanParts, labels_of
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _ORDER = tuple(_OWN[word] if word in _OWN else wire.REASONS.index(word) for word
 """Where the waits of records.WAITS stand in those of the kernel."""
 
 Place = tuple[Series, int]
-"""A `span.latency` series and a latency bucket."""
+"""A `span.latency` series, or `db.latency` of queries, and a latency bucket."""
 
 
 class Spans:
@@ -93,7 +94,9 @@ class Spans:
         for (series, bucket), (latency_ns, awaited_ns) in collected.parts.items():
             added.latency(series, bucket, latency_ns, awaited_ns)
         for key, parts in self._kernel.parts():
-            added.parts(self._series(key.span, key.role), key, parts)
+            series = self._series(key.span, key.role)
+            for each in filter(None, (series, call_of(series))):
+                added.parts(each, key, parts)
         for series, row in added.rows():
             batch.part(series, row)
         self._whole.add(added)

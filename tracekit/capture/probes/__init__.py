@@ -75,11 +75,11 @@ class Collected:
     """What all boards gained since the last time; equal series of several processes are added up."""
 
     histograms: list[tuple[Series, Slots]]
-    """span.latency."""
+    """span.latency, and db.latency of queries."""
     values: list[tuple[Series, float]]
     """Increases of counters and marks; samples of gauges."""
     parts: dict[tuple[Series, int], tuple[int, int]]
-    """(series of span.latency, bucket) → (latency, awaited), ns."""
+    """(series of those, bucket) → (latency, awaited), ns."""
 
 
 class Boards:
@@ -129,7 +129,7 @@ class Boards:
     def latency_series(self, kind_id: int, role: str) -> Series | None:
         """Return the `span.latency` of a kind; None if no board has told what it is."""
         kind = self._words.kinds.get(kind_id)
-        return self._words.series(kind, role) if kind else None
+        return next(iter(self._words.series(kind, role)), None) if kind else None
 
     def appeared(self, tgid: int, descriptor: int) -> bool:
         """
@@ -284,16 +284,14 @@ class Boards:
         board.role = self._role(board.tgid) or board.role
         self._note_ready(board)
         for kind, gain in gains.latencies:
-            series = self._words.series(kind, board.role)
-            if series:
+            for series in self._words.series(kind, board.role):
                 spans[series].add(gain)
         self._add(board, gains.errors, values)
         self._add(board, gains.counters, values)
 
     def _add(self, board: Board, found: Iterable[tuple[Error | Value, float]], values: dict[Series, float]) -> None:
         for row, value in found:
-            series = self._words.series(row, board.role)
-            if series:
+            for series in self._words.series(row, board.role):
                 values[series] += value
 
     def _note_ready(self, board: Board) -> None:

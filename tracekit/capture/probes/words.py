@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tracekit.capture.probes import layout
+from tracekit.capture.probes import layout, queries
 from tracekit.capture.probes.rows import OTHER_KIND, Error, Kind, Value
 from tracekit.records import Series, labels_of
 
@@ -25,7 +25,7 @@ class Words:
         self.kinds: dict[int, Kind] = {OTHER_KIND.id: OTHER_KIND}
         self.crowded = 0
         """Additions that were dropped, as they would have needed one more series."""
-        self._series: dict[tuple[Kind | Error | Value, str], Series] = {}
+        self._series: dict[tuple[Kind | Error | Value, str], tuple[Series, ...]] = {}
 
     def accept(self, kind: Kind) -> bool:
         """Tell whether *kind* is known, or can be: its id may stand for no other text."""
@@ -33,15 +33,21 @@ class Words:
             self.kinds.setdefault(kind.id, kind)
         return self.kinds.get(kind.id) == kind
 
-    def series(self, row: Kind | Error | Value, role: str) -> Series | None:
-        """Return the series of *row* in processes of *role*; None if there is no room for it."""
+    def series(self, row: Kind | Error | Value, role: str) -> tuple[Series, ...]:
+        """
+        Return the series of *row* in processes of *role*; none if there is no room for it.
+
+        Queries have two: their span, and the call of a database that it is.
+        """
         known = self._series.get((row, role))
         if known:
             return known
         if len(self._series) >= MOST_SERIES:
             self.crowded += 1
-            return None
-        return self._series.setdefault((row, role), _series_of(row, role))
+            return ()
+        series = _series_of(row, role)
+        call = queries.call_of(series)
+        return self._series.setdefault((row, role), (series, call) if call else (series,))
 
 
 def _series_of(row: Kind | Error | Value, role: str) -> Series:
