@@ -33,11 +33,12 @@ class Mode:
     sigma: float
     waits: dict[str, float] = field(default_factory=dict)
     sampled: float | None = None
+    metric: str = "span.latency"
 
     @property
     def series(self) -> Series:
-        """Their span.latency."""
-        return Series("span.latency", labels_of(self.labels | {"role": self.role}), "histogram", "ns")
+        """Their span.latency, or that of calls of a database."""
+        return Series(self.metric, labels_of(self.labels | {"role": self.role}), "histogram", "ns")
 
 
 _KINDS = len(WAITS)
@@ -52,9 +53,9 @@ MODES = [
 """Evaluations are slow when they wait for a lock, queries when the database is, as seen by those who await it."""
 
 
-def latencies(rng: np.random.Generator) -> list[tuple[Mode, NDArray[np.uint64]]]:
+def latencies(rng: np.random.Generator, modes: list[Mode] = MODES) -> list[tuple[Mode, NDArray[np.uint64]]]:
     """Draw the spans of one interval."""
-    return [(m, np.exp(rng.normal(np.log(m.median_ns), m.sigma, m.rate)).astype(np.uint64)) for m in MODES]
+    return [(m, np.exp(rng.normal(np.log(m.median_ns), m.sigma, m.rate)).astype(np.uint64)) for m in modes]
 
 
 def parts(ids: dict[Series, int], drawn: list[tuple[Mode, NDArray[np.uint64]]], *, first: bool) -> list[SpanParts]:

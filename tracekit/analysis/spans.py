@@ -126,7 +126,7 @@ def of_name(summary: Summary, name: str, where: Mapping[str, str] | None = None)
     for series, count in summary.counters.items():
         if series.metric == "span.errors" and _has(series, wanted) and count:
             errors[series.label("type")] = errors.get(series.label("type"), 0) + count
-    parts = [found for series, found in summary.parts.items() if _has(series, wanted)]
+    parts = [found for s, found in summary.parts.items() if s.metric == "span.latency" and _has(s, wanted)]
     ranked = tuple(sorted(errors.items(), key=lambda item: (-item[1], item[0])))
     return Span(name, latency, ranked, anatomy(latency, parts))
 
@@ -173,6 +173,7 @@ def inside(summary: Summary, name: str, where: Mapping[str, str]) -> Summary:
         gauges={},
         stacks={},
         parts={series: part for series, part in summary.parts.items() if within(series)},
+        unused={series: count for series, count in summary.unused.items() if within(series)},
         processes=[process for process in summary.processes if process.span == name],
         in_flight=[w for w in summary.in_flight if w.span == name and where.get("role", w.role) == w.role],
     )

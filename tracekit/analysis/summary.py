@@ -40,7 +40,8 @@ class Summary:
         duration_ns: length of the recording.
         tiers: what the collector was asked to measure: `sched`, `errors`, ...
         counters: increase over the whole length.
-        parts: of each `span.latency` that the kernel saw something of.
+        parts: of each `span.latency` and `db.latency` that the kernel saw something of.
+        unused: events of series that count calls of databases which others count too (analysis/sources.py).
         lossy, partial: intervals in which something was lost; that are known to lack data.
         complete: the recording has ended, so that *in_flight* is known.
         role: the one role the series with roles were cut down to, "" for all.
@@ -53,6 +54,7 @@ class Summary:
     gauges: Mapping[Series, Samples] = field(default_factory=dict)
     stacks: Mapping[Stack, StackWeight] = field(default_factory=dict)
     parts: Mapping[Series, Parts] = field(default_factory=dict)
+    unused: Mapping[Series, int] = field(default_factory=dict)
     processes: Sequence[Process] = ()
     in_flight: Sequence[InFlight] = ()
     losses: Sequence[Loss] = ()
@@ -126,6 +128,7 @@ def of_role(summary: Summary, role: str) -> Summary:
         counters={series: value for series, value in summary.counters.items() if mine(series)},
         stacks={frames: weight for frames, weight in summary.stacks.items() if frames[:1] == (role,)},
         parts={series: part for series, part in summary.parts.items() if mine(series)},
+        unused={series: count for series, count in summary.unused.items() if mine(series)},
         processes=[process for process in summary.processes if process.role == role],
         in_flight=[wait for wait in summary.in_flight if wait.role == role],
         role=role,

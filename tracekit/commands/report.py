@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tracekit.analysis import spans
+from tracekit.analysis import db, spans
 from tracekit.analysis.summary import Summary, of_role, totals
 from tracekit.commands import where as chosen
 from tracekit.errors import EmptyHistogramError, UsageError
@@ -59,14 +59,14 @@ def command(file: Path, role: str, span: str, where: dict[str, str], all_errors:
 
 def _read(recording: Recording) -> Summary:
     counters, gauges = totals(recording.values())
-    return Summary(
+    summary = Summary(
         duration_ns=recording.duration_ns,
         tiers=recording.host.tiers,
         histograms=recording.histograms(),
         counters=counters,
         gauges=gauges,
         stacks=recording.stacks(),
-        parts=recording.parts(),
+        parts=recording.parts(metric=""),
         processes=recording.processes(),
         in_flight=recording.in_flight(),
         losses=recording.losses(),
@@ -74,6 +74,7 @@ def _read(recording: Recording) -> Summary:
         partial=len(recording.partial),
         complete=recording.complete,
     )
+    return db.once(summary)
 
 
 def _cut(summary: Summary, role: str) -> Summary:

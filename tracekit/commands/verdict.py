@@ -177,12 +177,6 @@ def _write(path: Path, content: bytes, sources: Sequence[Path]) -> None:
         raise TracekitError(f"cannot write {path}: {error.strerror}", "another -o OUT") from error
 
 
-def _missing(recording: Recording) -> list[str]:
-    """Return what the collector said it could not measure."""
-    lines = recording.end.get("missing", [])
-    return [line for line in lines if isinstance(line, str)] if isinstance(lines, list) else []
-
-
 def _evidence(recording: Recording) -> Evidence:
     size = len(recording.intervals)
 
@@ -221,6 +215,6 @@ def _evidence(recording: Recording) -> Evidence:
         exemplars=exemplars,
         parts=parts,
         stacks=stacks,
-        findings=[*recording.host.findings, *_missing(recording)],
+        findings=recording.missing,
         start_ns=recording.start_ns,
     )

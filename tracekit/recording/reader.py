@@ -127,6 +127,13 @@ class Recording:
         """From the start of the first interval to the end of the last, ns."""
         return self.intervals[-1].end_ns - self.start_ns if self.intervals else 0
 
+    @property
+    def missing(self) -> list[str]:
+        """What could not be measured, each one line with its reason."""
+        lines = self.end.get("missing", [])
+        said = [line for line in lines if isinstance(line, str)] if isinstance(lines, list) else []
+        return [*self.host.findings, *said]
+
     def series(self, metric: str = "", where: Mapping[str, str] | None = None) -> list[Series]:
         """Return the series of *metric* ("" is any) whose labels include all of *where*."""
         return [series for series in self._ids.values() if _matches(series, metric, where or {})]

@@ -10,6 +10,7 @@ import click
 
 from tracekit.analysis import failures, saturation, spawns, use, walltime
 from tracekit.analysis.summary import quantile
+from tracekit.report import db as db_text
 from tracekit.report import own
 from tracekit.report import spans as span_text
 from tracekit.report.terminal import WIDTH, bar, fit, flow, heading, table
@@ -38,6 +39,7 @@ _LOSSES = {
     "names": "under `<other>`",
     "switch": "switches that the kernel did not report",
     "span": "spans that are not broken down",
+    "connection": "connections to databases whose calls are not seen",
     "span_read": "looks at a thread's span that failed",
     "probe": "processes whose spans could not be read",
     "probe_rows": "numbers or names of spans that make no sense",
@@ -57,6 +59,7 @@ def report(recording: Recording, summary: Summary, *, all_errors: bool = False) 
         _head(recording, summary),
         _saturation(summary),
         span_text.section(summary),
+        db_text.section(summary, recording.missing),
         own.section(summary),
         _walltime(summary),
         _blocked(summary),
@@ -65,7 +68,7 @@ def report(recording: Recording, summary: Summary, *, all_errors: bool = False) 
         _spawns(summary),
         _use(summary, recording.host.memory_bytes),
         _in_flight(summary),
-        _gaps([*recording.host.findings, *_unhooked(summary)]),
+        _gaps([*(line for line in recording.missing if not db_text.is_of_databases(line)), *_unhooked(summary)]),
         [*_loss(summary, len(recording.intervals)), _cost(summary), _LEGEND],
     ]
     return [line for section in sections if section for line in ("", *section)][1:]
@@ -78,6 +81,7 @@ def of_span(recording: Recording, summary: Summary, detail: Detail, *, all_error
         _head(recording, summary),
         span_text.head(summary, detail),
         span_text.composition(detail.span),
+        db_text.inside(detail.inside),
         span_text.slowest(detail, recording.clocks, recording.start_ns),
         _failures(detail.inside, all_errors),
         _spawns(detail.inside) if new and new.count else [],

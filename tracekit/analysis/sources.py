@@ -1,0 +1,51 @@
+"""
+Which source is believed about the calls of a database: the one place where it is decided.
+
+Sockets, client libraries and spans of the program can see the same call. A system has the calls of one source:
+of sockets if they saw any, else of libraries, else of spans. What is asked for by its source is given by it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from tracekit.records import Series
+
+CALLS, ERRORS = "db.latency", "db.errors"
+ORDER = ("socket", "library", "probe")
+"""The best first: sockets see every client of a server, and when the answer came; spans only what was named."""
+
+
+def once(found: Iterable[Series], known: Iterable[Series], labels: Collection[str] = ()) -> list[Series]:
+    """
+    Return *found* without calls that another source counts too.
+
+    Args:
+        found: series of any metric.
+        known: all series of the recording: what is chosen does not depend on the part that is looked at.
+        labels: those that are asked for; if `source` is one, the choice was made.
+    """
+    if "source" in labels:
+        return list(found)
+    best = _best(known)
+    return [series for series in found if _is_best(series, best)]
+
+
+def _best(known: Iterable[Series]) -> dict[str, str]:
+    """Return the source of each system: of those that saw calls, or else of those that saw some fail."""
+    ranks: dict[str, tuple[bool, int, str]] = {}
+    for series in known:
+        if series.metric in (CALLS, ERRORS):
+            system, source = series.label("system"), series.label("source")
+            place = ORDER.index(source) if source in ORDER else len(ORDER)
+            rank = (series.metric == ERRORS, place, source)
+            ranks[system] = min(rank, ranks.get(system, rank))
+    return {system: source for system, (_, _, source) in ranks.items()}
+
+
+def _is_best(series: Series, best: dict[str, str]) -> bool:
+    of_calls = series.metric in (CALLS, ERRORS)
+    return not of_calls or best.get(series.label("system")) == series.label("source")

@@ -1,0 +1,182 @@
+"""Calls of databases as text: how long, how often failed, and whether the database or its client took the time."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import click
+
+from tracekit.analysis import db
+from tracekit.analysis.summary import quantile
+from tracekit.report.terminal import WIDTH, fit, flow, heading, table
+from tracekit.units import format_count, format_ns, format_share
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tracekit.analysis.breakdown import Breakdown
+    from tracekit.analysis.db import Calls, Database, Databases
+    from tracekit.analysis.summary import Summary
+    from tracekit.histogram import Histogram
+
+_SOURCES = {"library": "seen in client libraries", "probe": "as the program's spans"}
+"""Beside sockets, which need no words."""
+_WORDS = {db.SERVER: "server", db.QUEUE: "run queue", db.CLIENT: "client"}
+_OTHERS = {"fault": "page fault", "child": "child process", "other": "other waits", "runq": "run queue"}
+_BLAMES = {db.CLIENT: "its thread did other work for", db.QUEUE: "its thread waited for a CPU for"}
+_MISSING = "DB calls"
+_PEERS, _OPERATIONS, _ERRORS, _STATEMENTS = 6, 5, 5, 5
+_NAME = 36
+_STATEMENT = 46
+_LEAST = 0.005
+"""Shares below half a percent are not worth a word."""
+
+
+def section(summary: Summary, missing: Sequence[str]) -> list[str]:
+    """Return the lines on all databases, and what of *missing* is of them; none if nothing was called or missing."""
+    found = db.of(summary)
+    gaps = [f"  not measured: {fit(line, WIDTH - 16)}" for line in missing if is_of_databases(line)]
+    if not found:
+        return [heading("Databases", "none was seen to be called"), *gaps] if gaps else []
+    return [heading("Databases", "calls, from the request to the end of the answer"), *_body(summary, found), *gaps]
+
+
+def is_of_databases(line: str) -> bool:
+    """Tell whether *line*, on what could not be measured, is of databases."""
+    return line.startswith(_MISSING)
+
+
+def inside(summary: Summary) -> list[str]:
+    """Return the lines on the calls that spans made, *summary* being of what happened inside; none without any."""
+    found = db.of(summary)
+    return [heading("Calls of databases inside"), *_body(summary, found)] if found else []
+
+
+def _body(summary: Summary, found: Databases) -> list[str]:
+    shown = found.found[:_PEERS]
+    lines = _blocks(summary, shown) if shown else []
+    rest = found.found[_PEERS:]
+    if rest:
+        count = format_count(sum(each.calls.tried for each in rest))
+        lines.append(f"  and {len(rest)} more: {count} calls (--json has all)")
+    return [*lines, *_under_way(found), *_statements(found), *_seen_too(found)]
+
+
+def _blocks(summary: Summary, shown: Sequence[Database]) -> list[str]:
+    """Return a table of all databases and their operations, with what else is to say below each."""
+    blocks = [[_row(summary, _title(each), each.calls), *_operations(summary, each)] for each in shown]
+    head, *lines = table([["", "n", "a second", "failed", "p50", "p99", "max"], *chain(*blocks)], "<>>>>>>")
+    found, at = [head], 0
+    for each, block in zip(shown, blocks, strict=True):
+        found += [*lines[at : at + len(block)], *_facts(each)]
+        at += len(block)
+    return found
+
+
+def _title(each: Database) -> str:
+    return fit(f"{each.system} {each.peer}".rstrip(), _NAME)
+
+
+def _operations(summary: Summary, each: Database) -> list[list[str]]:
+    named = [(name, part) for name, part in each.operations if name not in ("", "-")]
+    return [_row(summary, f"  {fit(name, 16)}", part) for name, part in named[:_OPERATIONS]]
+
+
+def _row(summary: Summary, name: str, calls: Calls) -> list[str]:
+    failed = click.style(format_count(calls.failed), fg="red") if calls.failed else "0"
+    numbers = [format_count(calls.tried), format_count(summary.rate(calls.tried)), failed]
+    return [name, *numbers, *(_marks(calls.latency) if calls.latency.count else ["-"] * 3)]
+
+
+def _marks(part: Histogram) -> list[str]:
+    marks = ["-" if value is None else format_ns(value) for value in (quantile(part, q) for q in (0.5, 0.99))]
+    return [*marks, format_ns(part.high)]
+
+
+def _facts(each: Database) -> list[str]:
+    lines = _unnamed(each) + _failed(each.calls) + _anatomy(each)
+    if each.connections and each.connections.max:
+        lines.append(f"    {format_count(each.connections.max)} connections at most")
+    if each.encrypted:
+        count = format_count(each.encrypted)
+        lines.append(f"    {count} calls through TLS: of what, and how they failed, cannot be seen")
+    if each.source in _SOURCES:
+        lines.append(f"    {_SOURCES[each.source]}")
+    return lines
+
+
+def _unnamed(each: Database) -> list[str]:
+    rest = [part for name, part in each.operations if name not in ("", "-")][_OPERATIONS:]
+    if not rest:
+        return []
+    return [f"    and {len(rest)} more: {format_count(sum(part.tried for part in rest))} calls"]
+
+
+def _failed(calls: Calls) -> list[str]:
+    if not calls.errors:
+        return []
+    items = [_error(calls, *each) for each in calls.errors[:_ERRORS]]
+    items += [f"{len(calls.errors) - _ERRORS} more kinds"] if len(calls.errors) > _ERRORS else []
+    return flow([f"    failed: {items[0]}", *items[1:]], 6)
+
+
+def _error(calls: Calls, error: str, count: int) -> str:
+    share = f" ({format_share(count / calls.tried)})" if calls.tried >= count else ""
+    return f"{fit(error, 24)} {format_count(count)}{share}"
+
+
+def _anatomy(each: Database) -> list[str]:
+    """Say where the time of the median and of the tail went, and when it is not the database's."""
+    found = each.calls.anatomy
+    if not found:
+        return []
+    bands = [("median", found.median)] if found.median else [("mean", found.whole)]
+    bands += [(f"from p{100 * found.tail_q:g} on, mean", found.tail)] if found.tail else []
+    words = _WORDS if found.whole.components[db.SERVER] else _OTHERS
+    lines = []
+    for name, band in bands:
+        first, *more = _shares(band, words)
+        lines += flow([f"    {name} {format_ns(band.mean_ns)}: {first}", *more], 6)
+    return lines + _blame(each.calls)
+
+
+def _shares(band: Breakdown, words: Mapping[str, str]) -> list[str]:
+    shown = [(name, share) for name, share in band.ranked() if share >= _LEAST]
+    return [f"{words.get(name, name)} {format_share(round(share, 2))}" for name, share in shown] or ["nothing"]
+
+
+def _blame(calls: Calls) -> list[str]:
+    if not calls.blames:
+        return []
+    component, share = calls.blames
+    part = f"{_BLAMES[component]} {format_share(round(share, 2))} of the tail"
+    lines = flow(["    it is not the database: the answer was there", part], 6)
+    return [click.style(line, fg="yellow") for line in lines]
+
+
+def _under_way(found: Databases) -> list[str]:
+    lines = []
+    for each in found.flights:
+        words = [f"{format_count(each.mean)} calls under way on average"]
+        words += [f"one of them for {format_ns(each.oldest_ns)}"] if each.oldest_ns else []
+        words += [f"{format_count(each.last)} at the end"] if each.last else []
+        lines += flow([f"  {fit(each.system, 16)}: {words[0]}", *words[1:]], 4)
+    return lines
+
+
+def _statements(found: Databases) -> list[str]:
+    if not found.statements:
+        return []
+    rows = [["statements, without their values", "n", "sum", "p50", "p99", "max"]]
+    for _, text, part in found.statements[:_STATEMENTS]:
+        numbers = [format_count(part.count), format_ns(part.total), *_marks(part)]
+        rows.append([fit(" ".join(text.split()), _STATEMENT), *numbers])
+    more = len(found.statements) - _STATEMENTS
+    return [*table(rows, "<>>>>>"), *([f"  and {more} more: --json has all"] if more > 0 else [])]
+
+
+def _seen_too(found: Databases) -> list[str]:
+    """Say which calls are the same as those above, seen by another source."""
+    items = [f"{fit(system, 16)} by {source} {format_count(count)}" for system, source, count in found.others]
+    return flow([f"  the same calls, not added: {items[0]}", *items[1:]], 4) if items else []
