@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from tracekit.analysis.sources import once
 from tracekit.analysis.summary import merged_by_label
 from tracekit.commands import between as part
 from tracekit.commands import where as chosen
@@ -108,7 +109,9 @@ def _recording(path: Path, wish: Wish) -> _Found:
         known = [one for one in recording.series() if one.kind == "histogram"]
         where = {name: value for name, value in wish.where.items() if name != "file"}
         note = f"intervals {intervals[0] + 1} to {intervals[1]} of {len(recording.intervals)}" if intervals else ""
-        return _Found(known, recording.histograms(wish.metric, where, intervals), note)
+        histograms = recording.histograms(wish.metric, where, intervals)
+        kept = chosen.once(recording, histograms, wish.where)
+        return _Found(known, {one: histograms[one] for one in kept}, note)
 
 
 def _log(path: Path, wish: Wish) -> _Found:
@@ -148,6 +151,7 @@ def _recording_slices(path: Path, wish: Wish) -> Iterator[Slice]:
         for number in range(first, last):
             interval = recording.intervals[number]
             found = recording.histograms(wish.metric, wish.where, (number, number + 1))
+            found = {one: found[one] for one in once(found, recording.series(), wish.where)}
             start = (recording.clocks.realtime_ns + interval.start_ns - recording.clocks.monotonic_ns) / 1e9
             for each in _shaped(found, wish).items():
                 yield Slice(start, interval.duration_ns / 1e9, *each)

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from tracekit.analysis import sources
 from tracekit.errors import EmptyHistogramError, UsageError
 from tracekit.units import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from tracekit.recording.reader import Recording
     from tracekit.records import Series
@@ -31,6 +32,17 @@ def histograms(recording: Recording, metric: str, where: dict[str, str], *labels
     Raises as `among`.
     """
     return among([one for one in recording.series() if one.kind == "histogram"], metric, where, *labels)
+
+
+def once(recording: Recording, found: Iterable[Series], labels: Collection[str]) -> list[Series]:
+    """Return *found* with each call of a database once, and say what was left out; *labels*: those asked for."""
+    every = list(found)
+    kept = sources.once(every, recording.series(), labels)
+    left = sorted({(each.label("system"), each.label("source")) for each in set(every) - set(kept)})
+    for system, source in left:
+        text = f"calls of {system} that {source} saw too are left out: --where source={source}"
+        click.echo(f"note: {printable(text)}", err=True)
+    return kept
 
 
 def among(known: list[Series], metric: str, where: dict[str, str], *labels: str) -> list[Series]:
