@@ -66,6 +66,8 @@ class Kernel:
         self._links: list[int] = []
         self.missing: list[str] = []
         """What could not be attached, a line each; the rest goes on."""
+        self.db_maps: dict[str, int] = {}
+        """Descriptors of what is known of databases (`capture.db.Databases`); none: their calls are not seen."""
         self._open_maps()
         for pid in pids:
             syscall.map_update(self._loaded.maps["targets"], pid.to_bytes(4, "little"), b"\1")

@@ -21,6 +21,7 @@ _METRICS = {
     wire.H_BLOCKED: "blocked",
     wire.H_SYSCALL: "syscall.latency",
     wire.H_LOOP: "loop.busy",
+    wire.H_DB: "db.latency",
 }
 _BY_CALL = (wire.H_BLOCKED, wire.H_SYSCALL)
 
@@ -37,6 +38,7 @@ class Names:
     Args:
         name: id → comm. role: comm → role.
         span: small id of a kind of spans → its labels, `span` among them; none outside of spans.
+        call: row of calls of databases → its labels, without role and span.
     """
 
     def __init__(
@@ -44,10 +46,12 @@ class Names:
         name: Callable[[int], str],
         role: Callable[[str], str],
         span: Callable[[int], Mapping[str, str]],
+        call: Callable[[Key], Mapping[str, str]],
     ) -> None:
         self._name = name
         self._role = role
         self._span = span
+        self._call = call
         self._histograms: dict[Key, Series] = {}
         self._counters: dict[Key, tuple[Series, ...]] = {}
 
@@ -70,6 +74,8 @@ class Names:
             labels["reason"] = wire.REASONS[key.reason]
         if key.kind in _BY_CALL:
             labels["syscall"] = syscalls.call_name(key.nr)
+        if key.kind == wire.H_DB:
+            labels |= self._call(key)
         return Series(_METRICS[key.kind], labels_of(labels), "histogram", "ns")
 
     def counters(self, key: Key, account: Account) -> Iterator[tuple[Series, float]]:
@@ -80,7 +86,7 @@ class Names:
             if self.is_known(key.span):
                 self._counters[key] = known
         counts: tuple[int, ...] = ()
-        if key.kind == wire.A_ERROR:
+        if key.kind in (wire.A_ERROR, wire.A_DB_ERROR):
             counts = (account.events,)
         elif key.kind == wire.A_THREAD:
             counts = (account.events - account.involuntary, account.involuntary, account.migrations)
@@ -91,6 +97,8 @@ class Names:
         if key.kind == wire.A_ERROR:
             labels |= {"syscall": syscalls.call_name(key.nr), "errno": syscalls.error_name(key.err)}
             return (_count("syscall.errors", labels),)
+        if key.kind == wire.A_DB_ERROR:
+            return (_count("db.errors", labels | dict(self._call(key))),)
         if key.kind == wire.A_THREAD:
             kinds = [_count("switches", labels | {"kind": kind}) for kind in ("voluntary", "involuntary")]
             return (*kinds, _count("migrations", labels))
@@ -106,6 +114,10 @@ class Names:
                 yield (*thread, "on-CPU"), account.ns, account.events
             if account.queued:
                 yield (*thread, "run queue"), account.queued_ns, account.queued
+
+    def calls_of_parts(self, key: Key) -> Series:
+        """Return the latencies of the calls of databases whose parts are in the row of *key*, a P_DB."""
+        return self.histogram(key._replace(kind=wire.H_DB, nr=key.err, err=0))
 
     def is_known(self, number: int) -> bool:
         """Tell whether what a kind of spans is called is known for good."""

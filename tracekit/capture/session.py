@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tracekit.capture.batch import Batch
 from tracekit.capture.cost import Meter
+from tracekit.capture.db import Databases, ports
 from tracekit.capture.file import create
 from tracekit.capture.kernel import Kernel
 from tracekit.capture.lives import Lives
@@ -28,11 +29,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tracekit.capture.options import Options
-    from tracekit.capture.readings import Task
+    from tracekit.capture.readings import Key, Task
 
 CHECKPOINT_TICKS = 256
 LATE_BY = 2
 """An interval this many times its length had no collector for a while: it is marked partial."""
+TEXTS_NS = 50_000_000
+"""How often texts of calls are taken out of their ring, which holds 1870: to be woken for each would cost more."""
 _SETTLE_S = 0.002
 _CPU = Series("cpu", (), "gauge", "share")
 
@@ -98,6 +101,8 @@ def record(
         ends = open_pidfds(pids)
         for descriptor in ends:
             stack.callback(os.close, descriptor)
+        if kernel.db_maps:
+            ports.write(kernel.db_maps["db_ports"], options.db_ports)
         kernel.attach()
         start_ns = time.monotonic_ns()
         tasks = kernel.mark()
@@ -128,7 +133,8 @@ class _Session:
         self._writer = writer
         self._lives = Lives(options.role, self._span_labels)
         self._spans = Spans(kernel, self._lives.role_of, options.role, start_ns)
-        self._names = Names(kernel.name, options.role, self._spans.labels)
+        self._databases = Databases(kernel.db_maps, options, self._role) if kernel.db_maps else None
+        self._names = Names(kernel.name, options.role, self._spans.labels, self._call_labels)
         self._lives.found(tasks)
         self._spans.scan(self._lives.tgids)
         self._batch = Batch(writer)
@@ -144,8 +150,16 @@ class _Session:
     def _span_labels(self, number: int) -> Mapping[str, str]:
         return self._spans.labels(number)
 
+    def _role(self, number: int) -> str:
+        return self._names.role(number)
+
+    def _call_labels(self, key: Key) -> Mapping[str, str]:
+        return self._databases.labels(key) if self._databases else {}
+
     def drain(self) -> None:
-        """Take the process records that have come."""
+        """Take the process records that have come, and texts of calls of databases."""
+        if self._databases:
+            self._databases.drain()
         for record in self.kernel.lives():
             if record.what == LIFE_BOARD:
                 self._lives.rename(record.tgid, record.comm)
@@ -181,7 +195,7 @@ class _Session:
         self._append(now)
         self._checkpoint(rest)
         self._spans.close()
-        self._writer.finish([self._in_flight(task, now) for task in under_way], self._end(reason, under_way))
+        self._writer.finish([self._in_flight(task, now) for task in under_way], self._end(reason, under_way, now))
 
     def progress(self) -> Progress:
         """Return what a status line says."""
@@ -202,11 +216,13 @@ class _Session:
 
     def _collect(self, now: int) -> None:
         """Gather what this interval added, from every source."""
-        self._spans.collect(self._batch)  # first: it learns the names of kinds
+        self._spans.collect(self._batch, self._names.calls_of_parts)  # first: it learns the names of kinds
         for tgid, at_ns in self._spans.ready():
             self._lives.mark_ready(tgid, at_ns)
         on_cpu_ns = self._collect_kernel()
         self._collect_lives()
+        if self._databases:
+            self._databases.collect(self._batch, now)
         for series, value in self._resources.sample():
             self._batch.value(series, value)
         self._batch.value(_CPU, on_cpu_ns / max(1, now - self._open_ns))
@@ -266,6 +282,8 @@ class _Session:
         for series, slots in self._lives.whole():
             sums.histogram(series, slots)
         self._spans.whole(sums)
+        if self._databases:
+            self._databases.whole(sums)
         for key, account in self.kernel.account_sums():
             for frames, weight, count in self._names.stacks(key, account):
                 sums.stack(frames, weight, count)
@@ -282,14 +300,15 @@ class _Session:
         span = self._names.span(task.span)
         return InFlight(task.pid, task.tgid, role, thread, known, reason, call, age_ns, span)
 
-    def _end(self, reason: str, under_way: list[Task]) -> dict[str, object]:
+    def _end(self, reason: str, under_way: list[Task], now: int) -> dict[str, object]:
         """Return what the recording says of its end; seen switches + adopted == slices + running, if none were lost."""
         progress, totals = self.progress(), self.kernel.totals()
         running = sum(not task.state for task in under_way)
         seen = {"switches": totals.switches, "adopted": self.kernel.adopted, "running": running}
         cost = {"collector_share": progress.collector_share, "bpf_share": progress.bpf_share}
         facts = {"threads": self._most_threads, "events": progress.events, "samples": totals.samples}
-        return {"reason": reason, **facts, "seen": seen, "cost": cost, "missing": self._missing()}
+        calls = {"calls": self._databases.under_way(now)} if self._databases else {}
+        return {"reason": reason, **facts, "seen": seen, "cost": cost, "missing": self._missing(), **calls}
 
 
 class _Loop:
@@ -309,6 +328,7 @@ class _Loop:
         self._signals = signals
         self._command = command
         self._waiting = set(ends)
+        self._longest_ns = TEXTS_NS if session.options.db_text else session.options.interval_ns
         self._has_processes = has_processes  # also where all had ended before they could be watched
         self._poller = select.poll()
         for descriptor in (*ends, signals.descriptor, session.kernel.ring.descriptor):
@@ -320,7 +340,7 @@ class _Loop:
         tick_ns = session.start_ns + options.interval_ns
         end_ns = session.start_ns + options.duration_ns if options.duration_ns else 0
         while True:
-            self._wait(min(tick_ns, session.meter.due_ns, end_ns or tick_ns))
+            self._wait(min(tick_ns, session.meter.due_ns, end_ns or tick_ns, time.monotonic_ns() + self._longest_ns))
             now = time.monotonic_ns()
             session.drain()
             session.meter.step(now)

@@ -83,8 +83,8 @@ class Spans:
             if facts.mode:
                 self._kernel.read_spans(facts.tgid, facts.mode, facts.threads_at or facts.tls_offset, facts.tls_module)
 
-    def collect(self, batch: Batch) -> None:
-        """Gather what the last interval added."""
+    def collect(self, batch: Batch, calls: Callable[[Key], Series]) -> None:
+        """Gather what the last interval added; *calls* names the series of the parts of calls of databases."""
         collected = self._boards.collect()
         for series, slots in collected.histograms:
             batch.histogram(series, slots)
@@ -94,6 +94,9 @@ class Spans:
         for (series, bucket), (latency_ns, awaited_ns) in collected.parts.items():
             added.latency(series, bucket, latency_ns, awaited_ns)
         for key, parts in self._kernel.parts():
+            if key.kind == wire.P_DB:
+                added.calls(calls(key), key, parts)
+                continue
             series = self._series(key.span, key.role)
             for each in filter(None, (series, call_of(series))):
                 added.parts(each, key, parts)
@@ -162,6 +165,11 @@ class Breakdown:
         row[_SAMPLED] += parts.sampled_ns if key.err else 0
         row[_UNSEEN] += parts.unseen_ns
         row[_ERRORS] += parts.errors
+
+    def calls(self, series: Series, key: Key, parts: Parts) -> None:
+        """Add calls of databases: the kernel knows their latency too; `key.nr` is the bucket."""
+        self.latency(series, key.nr, parts.latency_ns + parts.unseen_ns, 0)
+        self.parts(series, key._replace(err=0), parts)
 
     def add(self, other: Breakdown) -> None:
         """Add all of *other*."""

@@ -26,6 +26,7 @@ MAX_PEERS = 512
 MAX_DB_NAMES = 1024
 MAX_CONNECTIONS = 8192
 DB_NAME_LEN = 16
+DB_TEXT_LEN = 512
 SAMPLE_HZ = 99
 NR_NONE = 0xFFFF
 NR_COMPAT = 0x8000
@@ -99,7 +100,11 @@ DB_SYSTEMS = ("", "postgresql", "mysql", "redis", "mongodb", "sqlite")
 DB_SYSTEM, DB_LIBRARY, DB_TLS = 0x0F, 0x40, 0x80
 PEER = struct.Struct("=HH108s")
 """family, port, address."""
-CONNECTION = struct.Struct("=16Q3I3HBB4x")
-"""start, ready, last (ns), 5 more, node and start of 4 spans, role, peer, requests, operation, span, error, about, phase."""
+CONNECTION = struct.Struct("=16Q3I3HBBI")
+"""
+start, ready, last, delay (ns), pid_tgid, inode, polled, waited (ns), node and start of 4 spans, role, peer, requests,
+operation, span, error, about, phase, rest.
+"""
+DB_TEXTS_BYTES = 1 << 20
 DB_TEXT = struct.Struct("=3QIIHHHBx512s")
 """connection, start, latency (ns), role, peer, operation, span, length, about, text."""

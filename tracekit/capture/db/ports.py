@@ -1,0 +1,22 @@
+"""At which ports databases listen: where a protocol is expected before a byte of it was seen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tracekit.capture import wire
+from tracekit.capture.bpf import syscall
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+DEFAULTS = ((5432, "postgresql"), (6432, "postgresql"), (3306, "mysql"), (6379, "redis"), (27017, "mongodb"))
+"""6432 is PgBouncer's."""
+SYSTEMS = ("postgresql", "mysql", "redis", "mongodb")
+"""Those that listen anywhere."""
+
+
+def write(descriptor: int, ports: Iterable[tuple[int, str]]) -> None:
+    """Fill the map of ports; of one port given twice the last system counts."""
+    for port, system in (*DEFAULTS, *ports):
+        syscall.map_update(descriptor, port.to_bytes(2, "little"), bytes([wire.DB_SYSTEMS.index(system)]))
