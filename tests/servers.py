@@ -66,7 +66,7 @@ def postgresql() -> Iterator[Server]:
     with _folder("postgres", "postgresql") as (folder, user):
         make = [_program("initdb", "postgresql"), "-D", f"{folder}/data", "-A", "trust", "-N", "-U", "postgres"]
         _made([*make, "--no-locale", "-E", "UTF8"], folder, user)
-        port = _free_port()
+        port = free_port()
         settings = {
             "listen_addresses": "127.0.0.1,::1",
             "fsync": "off",
@@ -86,7 +86,7 @@ def mariadb() -> Iterator[Server]:
         names = ["--no-defaults", f"--datadir={folder}/data"]
         make = [_program("mariadb-install-db", "mariadb-server"), *names, "--auth-root-authentication-method=normal"]
         _made(make, folder, user)
-        port = _free_port()
+        port = free_port()
         bind = ",".join(_loopback())
         where = [f"--port={port}", f"--bind-address={bind}", f"--socket={folder}/s", f"--pid-file={folder}/pid"]
         command = [_program("mariadbd", "mariadb-server"), *names, *where]
@@ -98,11 +98,17 @@ def mariadb() -> Iterator[Server]:
 def redis() -> Iterator[Server]:
     """Yield a Redis that saves nothing and knows DEBUG."""
     with _folder("redis", "redis-server") as (folder, user):
-        port = _free_port()
+        port = free_port()
         command = [_program("redis-server", "redis-server"), "--port", str(port), "--save", "", "--dir", str(folder)]
         command += ["--unixsocket", f"{folder}/s", "--enable-debug-command", "yes", "--bind", *_loopback()]
         with _serving(command, folder, user, port, f"{folder}/s") as server:
             yield server
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
 
 
 def has_ipv6() -> bool:
@@ -156,11 +162,6 @@ def _program(name: str, package: str) -> str:
     if not found:
         pytest.fail(f"{name} is missing: apt install {package}")
     return found
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 @contextmanager
