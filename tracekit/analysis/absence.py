@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from tracekit.analysis.concurrency import METRIC as CONCURRENCY
 from tracekit.analysis.concurrency import SPANS
+from tracekit.analysis.db import UNANSWERED, is_unanswered
 from tracekit.analysis.fitting import BASES
 from tracekit.analysis.measurement import Missing
 from tracekit.analysis.objectives import format_series, quoted
+from tracekit.analysis.sources import CALLS, ERRORS, METRICS
 from tracekit.units import printable
 
 if TYPE_CHECKING:
@@ -29,16 +31,21 @@ _NEAR = 0.75
 """How like a word must be to be what was meant: `spawn.raedy`, but not `span.latency`, for `spawn.ready`."""
 _HOW = re.compile(r"exit [1-9][0-9]{0,2}|signal [0-9]+|OOM kill")
 """How a process can fail, beside the name of a signal: the words of capture/lives.py."""
+_CODE = re.compile(r"[0-9A-Z]{5}|[0-9]{4}")
+"""An error of a server: SQLSTATE, or MySQL's number."""
 _TIERS = {
     "syscall.latency": ("syscalls", "record with --syscalls"),
     "syscall.errors": ("errors", "record without --no-errors"),
     "syscall.calls": ("errors", "record without --no-errors"),
     "syscall.restarts": ("errors", "record without --no-errors"),
+    CALLS: ("db", "record without --no-db"),
+    ERRORS: ("db", "record without --no-db"),
 }
 """What must have been on for a metric to be there, and how."""
 _SOURCES = (
     ("span.", "no traced process named spans", "name them with tracekit.probe: docs/presets.md"),
     ("app.", "no traced process counted it", "count it with tracekit.probe: docs/presets.md"),
+    ("db.", "no call of a database was seen", "docs/databases.md says which are"),
     ("gpu.", "no GPU was measured", "tracekit doctor, which says why"),
 )
 """Metrics of which a recording without any says that their source was missing."""
@@ -50,6 +57,9 @@ def tried(objective: Objective, evidence: Evidence) -> NDArray[np.float64]:
     where = shared(objective)
     if base.metric == SPANS:
         return evidence.slices(SPANS, where).events
+    if base.metric == CALLS:
+        unanswered = filter(is_unanswered, evidence.matching(ERRORS, where))
+        return evidence.slices(CALLS, where).events + evidence.increases(unanswered)
     return evidence.increases(evidence.matching(base.metric, where))
 
 
@@ -95,7 +105,8 @@ def absence(objective: Objective, evidence: Evidence) -> Missing:
 def _no_metric(metric: str, evidence: Evidence) -> Missing:
     for prefix, reason, hint in _SOURCES:
         if metric.startswith(prefix) and not any(series.metric.startswith(prefix) for series in evidence.series):
-            said = [printable(line) for line in evidence.findings if prefix.removesuffix(".") in line.lower()]
+            word = re.compile(rf"\b{prefix.removesuffix('.')}", re.IGNORECASE)
+            said = [printable(line) for line in evidence.findings if word.search(line)]
             return Missing(said[0] if said else f"the recording has no {metric}: {reason}", hint)
     metrics = sorted({series.metric for series in evidence.series})
     near = get_close_matches(metric, metrics, 1, _NEAR)
@@ -117,7 +128,8 @@ def _other_labels(objective: Objective, metric: str, same: Sequence[Series]) -> 
 
 
 def _is_off(metric: str, evidence: Evidence) -> bool:
-    return metric in _TIERS and _TIERS[metric][0] not in evidence.tiers
+    known = metric in METRICS and any(series.metric in METRICS for series in evidence.series)  # by spans, at least
+    return metric in _TIERS and _TIERS[metric][0] not in evidence.tiers and not known
 
 
 def _is_known(metric: str, name: str, value: str, evidence: Evidence) -> bool:
@@ -130,6 +142,8 @@ def _is_known(metric: str, name: str, value: str, evidence: Evidence) -> bool:
     if name == "how":
         return bool(value in signal.Signals.__members__ or _HOW.fullmatch(value))
     seen = {series.label(name) for series in evidence.matching(metric, ())}
+    if name == "error":
+        return value in seen or value in UNANSWERED or bool(_CODE.fullmatch(value))
     if name == "type":
         return value in seen
     number = getattr(errno, value, None)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tracekit.analysis import spans
 from tracekit.analysis.failures import is_noise
+from tracekit.analysis.sources import CALLS
+from tracekit.analysis.summary import quantile
+from tracekit.histogram import merge
 from tracekit.units import format_count, format_ns, format_share, printable
 
 if TYPE_CHECKING:
@@ -15,12 +20,14 @@ if TYPE_CHECKING:
 
     from tracekit.analysis.evidence import Evidence
     from tracekit.analysis.objectives import Objective
+    from tracekit.records import Labels
 
 WORTH = 0.1
 """Share of the miss from which a cause is worth a line. Our choice."""
 _STORM = 100
 """Failed path look-ups a second from which the search is worth a line. Our choice."""
 _TOP = 3
+_CALLEE = ("system", "peer", "operation")
 
 
 @dataclass(frozen=True)
@@ -44,11 +51,58 @@ def advise(
     """Yield what the causes in *split* (share of the miss by component) suggest, the largest first."""
     part = evidence.pick(np.arange(first, last)) if last > first else evidence
     causes = dict(split) if split else {"runq": 1.0} if objective.metric == "runq.wait" else {}
+    rules = _RULES | {"db": partial(_db, objective)} | ({"on-CPU": _client} if objective.metric == CALLS else {})
     for cause, share in sorted(causes.items(), key=lambda item: -item[1]):
-        text = _RULES[cause](part) if share >= WORTH and cause in _RULES else ""
+        text = rules[cause](part) if share >= WORTH and cause in rules else ""
         if text:
             yield Advice(share, cause, text)
     yield from _storms(objective, part)
+
+
+def calls_of(objective: Objective) -> Labels:
+    """Return the labels of the calls of databases that *objective* is about: those it names, or those in its spans."""
+    in_spans = objective.metric == "span.latency"
+    return tuple(pair for pair in objective.where if not in_spans or pair[0] in ("role", "span"))
+
+
+def _db(objective: Objective, part: Evidence) -> str:
+    """Name the operations in which most of the time was, with their latency."""
+    wanted = dict(calls_of(objective))
+    sums: dict[Labels, int] = {}
+    for series in part.matching(CALLS, calls_of(objective)):
+        labels = wanted | {name: value for name, value in series.labels if name in _CALLEE}
+        key = tuple(sorted(labels.items()))
+        sums[key] = sums.get(key, 0) + (part.histograms[series].total if series in part.histograms else 0)
+    top = sorted(sums.items(), key=lambda item: -item[1])[:_TOP]
+    words = [_asked(labels, part) for labels, _ in top if part.slices(CALLS, labels).whole.count]
+    return f"ask for less, or look at the server: {'; '.join(words)}" if words else ""
+
+
+def _asked(labels: Labels, part: Evidence) -> str:
+    known, calls = dict(labels), part.slices(CALLS, labels).whole
+    name = " ".join(known[label] for label in _CALLEE if known.get(label, "-") != "-")
+    p99 = quantile(calls, 0.99)
+    took = f"max {format_ns(calls.high)}" if p99 is None else f"p99 {format_ns(p99)}"
+    return f"{printable(name)} {took} of {format_count(calls.count)} calls{_by_server(labels, part)}"
+
+
+def _by_server(labels: Labels, part: Evidence) -> str:
+    """Say how much of the slow ones of the recording was the server's, if that is known."""
+    found = [part.histograms[series] for series in part.matching(CALLS, labels) if series in part.histograms]
+    anatomy = spans.anatomy(merge(found), part.call_parts(labels))
+    if not anatomy or not anatomy.tail or not anatomy.whole.components["db"]:
+        return ""
+    slow = f"the slowest {round(100 - 100 * anatomy.tail_q)} %"
+    return f", {format_share(round(anatomy.tail.share('db'), 2))} of the time of {slow} the server's"
+
+
+def _client(part: Evidence) -> str:
+    """Say that the calls of a database are slow in their client."""
+    for metric, words in (("loop.busy", "its event loop was busy"), ("oncpu", "its threads ran")):
+        found = part.slices(metric, ()).whole
+        if found.count:
+            return f"look at the client, which had the answer: {words} for up to {format_ns(found.high)} at a time"
+    return ""
 
 
 def _runq(part: Evidence) -> str:

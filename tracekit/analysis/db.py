@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tracekit.analysis import sources, spans
 from tracekit.analysis.breakdown import ON_CPU
-from tracekit.analysis.sources import CALLS, ERRORS
+from tracekit.analysis.sources import CALLS, METRICS
 from tracekit.histogram import merge
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def once(summary: Summary) -> Summary:
 
 def of(summary: Summary) -> Databases:
     """Return the databases that *summary*, in which each call is `once`, has calls of."""
-    every = [s for s in (*summary.histograms, *summary.counters) if s.metric in (CALLS, ERRORS)]
+    every = [s for s in (*summary.histograms, *summary.counters) if s.metric in METRICS]
     groups = _by(every, lambda series: (series.label("system"), series.label("peer"), series.label("source")))
     found = [_database(summary, group) for group in groups.values()]
     return Databases(

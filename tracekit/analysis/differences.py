@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tracekit.analysis.sources import ERRORS
 from tracekit.units import format_count, format_ns, format_share, printable
 
 if TYPE_CHECKING:
@@ -36,8 +37,9 @@ def differences(objective: Objective, evidence: Evidence, first: int, last: int)
     worst, rest = evidence.pick(np.arange(first, last)), evidence.but(first, last)
     if not worst.duration_s or not rest.duration_s:
         return []
+    errors = [*_of_errors(objective, worst, rest), *_of_databases(objective, worst, rest)]
     stacks = _of_stacks(evidence, worst, rest, first, last)
-    found = [*_of_pressure(worst, rest), *_of_errors(objective, worst, rest), *_of_counts(worst, rest), *stacks]
+    found = [*_of_pressure(worst, rest), *errors, *_of_counts(worst, rest), *stacks]
     if objective.metric != "runq.wait":
         found += _of_queue(worst, rest)
     return [each.text for each in sorted(found, key=lambda each: -each.factor)[:MOST]]
@@ -71,6 +73,16 @@ def _of_errors(objective: Objective, worst: Evidence, rest: Evidence) -> Iterato
         now, usual = (_per_second(part, "syscall.errors", labels) for part in (worst, rest))
         text = f"{printable(syscall)} {printable(errno)} {format_count(now)}/s (else {format_count(usual)}/s)"
         yield from _compared(now, usual, 1.0, text)
+
+
+def _of_databases(objective: Objective, worst: Evidence, rest: Evidence) -> Iterator[Difference]:
+    """Compare failed calls of databases, by system and error."""
+    wanted = tuple(pair for pair in objective.where if pair[0] in ("role", "span"))
+    for system, error in sorted({(s.label("system"), s.label("error")) for s in worst.matching(ERRORS, wanted)}):
+        labels = tuple(sorted((*wanted, ("system", system), ("error", error))))
+        now, usual = (_per_second(part, ERRORS, labels) for part in (worst, rest))
+        text = f"{printable(system)} error {printable(error)} {format_count(now)}/s (else {format_count(usual)}/s)"
+        yield from _compared(now, usual, 0.5, text)
 
 
 def _of_counts(worst: Evidence, rest: Evidence) -> Iterator[Difference]:

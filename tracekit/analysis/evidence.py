@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tracekit.analysis import sources
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -45,6 +47,7 @@ class Evidence:
         exemplars: gives the slowest spans of (labels of a `span.latency`) as (interval number, span).
         parts: gives where the time of the spans of (labels of a `span.latency`) went, in some runs [first, last) of
             intervals or in all.
+        call_parts: the same of calls (labels of a `db.latency`), in all.
         stacks: gives wall time by stack in the intervals [first, last).
         findings: what the collector could not measure, each a line.
         start_ns: of the recording, as the times of *intervals*.
@@ -62,14 +65,16 @@ class Evidence:
     slices: Callable[[str, Labels], Slices]
     exemplars: Callable[[Labels], Sequence[tuple[int, Exemplar]]] = lambda _: ()
     parts: Callable[[Labels, Sequence[tuple[int, int]] | None], Sequence[Parts]] = lambda *_: ()
+    call_parts: Callable[[Labels], Sequence[Parts]] = lambda _: ()
     stacks: Callable[[int, int], Mapping[tuple[str, ...], StackWeight]] = lambda *_: {}
     findings: Sequence[str] = ()
     start_ns: int = 0
     offset: int = 0
 
     def matching(self, metric: str, where: Labels) -> list[Series]:
-        """Return the series of *metric* whose labels include all of *where*."""
-        return [series for series in self.series if series.metric == metric and set(where) <= set(series.labels)]
+        """Return the series of *metric* whose labels include all of *where*; calls of databases `once`."""
+        found = [series for series in self.series if series.metric == metric and set(where) <= set(series.labels)]
+        return sources.once(found, self.series, dict(where)) if metric in sources.METRICS else found
 
     def increases(self, series: Iterable[Series]) -> Floats:
         """Return float64[intervals], the sum of the counters *series*."""

@@ -54,6 +54,7 @@ BASES = {
     "syscall.errors": Base("syscall.calls", "syscall", "errno"),
     "spawn.failed": Base("spawn.count", "role", "how"),
     "span.errors": Base("span.latency", "", "type"),
+    "db.errors": Base("db.latency", "", "error"),
 }
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tracekit.records import Series
 
-CALLS, ERRORS = "db.latency", "db.errors"
+METRICS = CALLS, ERRORS = "db.latency", "db.errors"
 ORDER = ("socket", "library", "probe")
 """The best first: sockets see every client of a server, and when the answer came; spans only what was named."""
 
@@ -38,7 +38,7 @@ def _best(known: Iterable[Series]) -> dict[str, str]:
     """Return the source of each system: of those that saw calls, or else of those that saw some fail."""
     ranks: dict[str, tuple[bool, int, str]] = {}
     for series in known:
-        if series.metric in (CALLS, ERRORS):
+        if series.metric in METRICS:
             system, source = series.label("system"), series.label("source")
             place = ORDER.index(source) if source in ORDER else len(ORDER)
             rank = (series.metric == ERRORS, place, source)
@@ -47,5 +47,4 @@ def _best(known: Iterable[Series]) -> dict[str, str]:
 
 
 def _is_best(series: Series, best: dict[str, str]) -> bool:
-    of_calls = series.metric in (CALLS, ERRORS)
-    return not of_calls or best.get(series.label("system")) == series.label("source")
+    return series.metric not in METRICS or best.get(series.label("system")) == series.label("source")

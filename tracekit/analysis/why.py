@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tracekit.analysis import slowdown, spans
-from tracekit.analysis.advice import Advice, advise
+from tracekit.analysis.advice import Advice, advise, calls_of
 from tracekit.analysis.concurrency import SPANS
 from tracekit.analysis.differences import differences
+from tracekit.analysis.sources import CALLS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from tracekit.analysis.evidence import Evidence
     from tracekit.analysis.measurement import Measurement
     from tracekit.analysis.objectives import Objective
+    from tracekit.records import Labels
 
 _FLAME = ("on-CPU", "disk", "network", "lock", "pipe", "poll", "fault", "stopped", "other")
 """Causes whose stacks say more."""
@@ -69,7 +71,7 @@ def why(objective: Objective, found: Measurement, worst: Worst | None, evidence:
         start,
         end,
         tuple(advise(objective, dict(split), evidence, first, last)),
-        _command(objective, split, (start, end) if worst else None),
+        _command(objective, split, (start, end) if worst else None, evidence),
     )
 
 
@@ -77,10 +79,11 @@ def _split(objective: Objective, found: Measurement, evidence: Evidence) -> tupl
     """Return the shares of the components, and what they are of."""
     if objective.metric == slowdown.METRIC:
         return _shares(slowdown.gap(objective, evidence)), "what a step took more inside"
-    if objective.metric != SPANS or objective.per:
+    if objective.metric not in (SPANS, CALLS) or objective.per:
         return (), ""
-    whole = evidence.slices(SPANS, objective.where).whole
-    anatomy = spans.anatomy(whole, evidence.parts(objective.where, None))
+    of_spans = objective.metric == SPANS
+    parts = evidence.parts(objective.where, None) if of_spans else evidence.call_parts(objective.where)
+    anatomy = spans.anatomy(evidence.slices(objective.metric, objective.where).whole, parts)
     if anatomy is None:
         return (), ""
     usual = found.above is not None and found.above > 0.5  # then the median misses too: the tail is not the matter
@@ -110,7 +113,7 @@ def _stretch(objective: Objective, found: Measurement, worst: Worst | None, evid
 
 
 def _command(
-    objective: Objective, split: tuple[tuple[str, float], ...], times: tuple[int, int] | None
+    objective: Objective, split: tuple[tuple[str, float], ...], times: tuple[int, int] | None, evidence: Evidence
 ) -> tuple[str, ...]:
     """Return the one command that shows most of the cause."""
     metric, labels = objective.metric, dict(objective.where)
@@ -119,13 +122,28 @@ def _command(
     if cause in _FLAME:
         role = ("--role", labels["role"]) if "role" in labels else ()
         return ("flamegraph", *between, *role, "-o", "worst.svg")
+    calls = calls_of(objective)
+    if cause == "db" and evidence.matching(CALLS, calls):
+        return ("hist", "--metric", CALLS, *_where(calls), "--by", "operation", *between)
     by = {"runq": ("oncpu", "role"), "child": ("spawn.ready", "role"), "awaiting": ("loop.busy", "thread")}
     if cause in by:
         return ("hist", "--metric", by[cause][0], "--by", by[cause][1], *between)
-    if objective.limit.unit == "ns" and not objective.limit.relative:
-        where = [word for name, value in objective.where for word in ("--where", f"{name}={value}")]
-        return ("heatmap", "--metric", metric, *where, "--limit", f"{objective.limit.value / 1e6:g}ms")
+    of_events = any(series.kind == "histogram" for series in evidence.matching(metric, objective.where))
+    if of_events and objective.limit.unit == "ns" and not objective.limit.relative:
+        return (
+            "heatmap",
+            "--metric",
+            metric,
+            *_where(objective.where),
+            "--limit",
+            f"{objective.limit.value / 1e6:g}ms",
+        )
     return ("report", "--all-errors") if metric == "syscall.errors" else ("report",)
+
+
+def _where(labels: Labels) -> Iterator[str]:
+    for name, value in labels:
+        yield from ("--where", f"{name}={value}")
 
 
 def _time(ns: int) -> str:

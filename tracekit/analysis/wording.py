@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tracekit.analysis.verdict import Judgement, Verdict
     from tracekit.analysis.why import Why
 
-NAMES = {"runq": "run queue"}
+NAMES = {"runq": "run queue", "db": "waiting for a database"}
 """People's words for components."""
 _SMALLEST = 0.005
 """Shares of the gap below it are shown together."""

@@ -44,6 +44,7 @@ def command(
       sudo tracekit attach -p $(pgrep -o gunicorn) -d 30s -o run.tk
       sudo tracekit attach --comm python3 --syscalls
       sudo tracekit attach --cgroup system.slice/agents.service -i 100ms
+      sudo tracekit attach -p 4242 --db-text --db-port 6543=postgresql
       sudo tracekit attach --all --no-errors -d 5m --role 'worker=python*'
       tracekit attach --probes-only -p 4242
 
@@ -65,3 +66,4 @@ def _check_probes_only(target: str, given: dict[str, Any]) -> None:
         raise UsageError(f"cannot attach to {target} with --probes-only: it follows processes by id", "-p PID")
     if given["syscalls"]:
         raise UsageError("cannot time system calls with --probes-only: only the kernel sees them", "sudo, without it")
+    record.refuse_db(given, "--probes-only", "only the kernel sees sockets and libraries")

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from tracekit.capture.session import Progress, Summary
 
 SHORTEST_INTERVAL_NS = 100_000_000
+_PORTS = 1 << 16
 _REDRAW_NS = 250_000_000
+_DB_PORT = "Where a database listens: postgresql, mysql, redis, mongodb."
 
 
 def duration(text: str) -> int:
@@ -40,6 +42,18 @@ def role(text: str) -> tuple[str, str]:
     return name, pattern
 
 
+def db_port(text: str) -> tuple[int, str]:
+    """Split `PORT=SYSTEM`: a database listens there."""
+    from tracekit.capture.db.ports import SYSTEMS  # noqa: PLC0415 - the help needs no collector
+
+    port, equals, system = text.partition("=")
+    if not (equals and port.isascii() and port.isdigit() and 0 < int(port) < _PORTS):
+        raise click.BadParameter(f"{text!r} is not PORT=SYSTEM, such as 6543=postgresql")
+    if system not in SYSTEMS:
+        raise click.BadParameter(f"{system!r} is none of {', '.join(SYSTEMS)}")
+    return int(port), system
+
+
 _OPTIONS = (
     click.option("-o", "--output", type=click.Path(path_type=Path), help="Recording to write [tracekit-DATE.tk]."),
     click.option("-f", "--force", is_flag=True, help="Replace an existing recording."),
@@ -48,6 +62,10 @@ _OPTIONS = (
     click.option("--children/--no-children", default=True, help="Follow the processes that the target starts [on]."),
     click.option("--errors/--no-errors", default=True, help="Failed system calls [on]; taxes every call a little."),
     click.option("--syscalls", is_flag=True, help="Latency of every system call; taxes every call more."),
+    click.option("--db/--no-db", default=True, help="Calls of databases, seen at their sockets [on]."),
+    click.option("--db-port", "db_ports", type=db_port, multiple=True, metavar="PORT=SYSTEM", help=_DB_PORT),
+    click.option("--db-text", is_flag=True, help="Statements too, without their literals."),
+    click.option("--db-uprobes", is_flag=True, help="Calls inside libpq, libsqlite3 and libmariadb too; needs root."),
     click.option("--role", "roles", type=role, multiple=True, help="Call processes whose name matches GLOB by NAME."),
 )
 
@@ -67,6 +85,8 @@ def run(target: dict[str, Any], given: dict[str, Any]) -> None:
     interval = given["interval"]
     if interval < SHORTEST_INTERVAL_NS:
         raise UsageError(f"cannot tick every {format_ns(interval)}: 100 ms is the shortest", "-i 100ms")
+    if not given["db"]:
+        refuse_db(given, "--no-db", "no database is looked at")
     output = given["output"] or Path(time.strftime("tracekit-%Y%m%d-%H%M%S.tk"))
     chosen = Options(
         output,
@@ -74,6 +94,10 @@ def run(target: dict[str, Any], given: dict[str, Any]) -> None:
         children=given["children"],
         errors=given["errors"],
         latency=given["syscalls"],
+        db=given["db"],
+        db_ports=given["db_ports"],
+        db_text=given["db_text"],
+        db_libraries=given["db_uprobes"],
         interval_ns=interval,
         duration_ns=given["duration"],
         force=given["force"],
@@ -86,6 +110,14 @@ def run(target: dict[str, Any], given: dict[str, Any]) -> None:
         status.clear()
     _say(chosen, summary)
     sys.exit(_exit_code(summary))
+
+
+def refuse_db(given: dict[str, Any], option: str, why: str) -> None:
+    """Raise UsageError if something is wanted of databases, of which nothing is seen with *option*."""
+    asked = {"--db-port": given["db_ports"], "--db-text": given["db_text"], "--db-uprobes": given["db_uprobes"]}
+    for name, value in asked.items():
+        if value:
+            raise UsageError(f"cannot use {name} with {option}: {why}", f"leave {option} out")
 
 
 def _session(chosen: Options) -> Callable[..., Summary]:

@@ -26,6 +26,7 @@ def command(argv: tuple[str, ...], **given: Any) -> None:
       sudo tracekit run -o run.tk -- python train.py
       sudo tracekit run --syscalls -- make -j8
       sudo tracekit run --auto -- python app.py
+      sudo tracekit run --db-text --db-uprobes -- python app.py
       sudo tracekit run -c tracekit.toml -- python app.py
 
     Exit codes: that of COMMAND (128 + signal if one killed it), 2 usage, 4 cannot,

@@ -12,7 +12,7 @@ import click
 import numpy as np
 
 from tracekit.analysis import sla as files
-from tracekit.analysis import slices
+from tracekit.analysis import slices, sources
 from tracekit.analysis.evidence import Evidence
 from tracekit.analysis.verdict import Judgement, State, judge
 from tracekit.errors import TracekitError, UsageError
@@ -187,7 +187,8 @@ def _evidence(recording: Recording) -> Evidence:
     @cache
     def slices_of(metric: str, where: Labels) -> Slices:
         rows = rows_of(metric)
-        wanted = np.array([set(where) <= set(series.labels) for series in rows.names], dtype=bool)
+        kept = set(sources.once(rows.names, recording.series(), dict(where)))
+        wanted = np.array([series in kept and set(where) <= set(series.labels) for series in rows.names], dtype=bool)
         facts, cells = (rows.interval, rows.total, rows.low, rows.high), (rows.row, rows.slot, rows.count)
         return slices.of_rows(size, facts, cells, wanted[rows.series])
 
@@ -198,6 +199,10 @@ def _evidence(recording: Recording) -> Evidence:
 
     def parts(where: Labels, runs: Sequence[tuple[int, int]] | None) -> list[Parts]:
         return [part for run in runs or [(0, size)] for part in recording.parts(dict(where), run).values()]
+
+    def call_parts(where: Labels) -> list[Parts]:
+        found = recording.parts(dict(where), metric=sources.CALLS)
+        return [found[series] for series in sources.once(found, recording.series(), dict(where))]
 
     def stacks(first: int, last: int) -> Mapping[tuple[str, ...], StackWeight]:
         return recording.stacks((first, last))
@@ -214,6 +219,7 @@ def _evidence(recording: Recording) -> Evidence:
         slices=slices_of,
         exemplars=exemplars,
         parts=parts,
+        call_parts=call_parts,
         stacks=stacks,
         findings=recording.missing,
         start_ns=recording.start_ns,
