@@ -6,9 +6,9 @@ A light skeleton is a small BPF program that creates the maps and loads the prog
 the kernel itself doing the CO-RE relocations: nothing but bpf(2) is needed to run it.
 The packed file is one line of JSON (names in order, sizes), then the two blobs.
 
-There is more than one object, as a light skeleton holds at most 32 programs and functions. The
-others share the maps of the first: where a skeleton would create one of those, it is made to
-take the descriptor that its caller has put into its context.
+There is more than one object, each loaded where it is wanted. The others share the maps of the
+first: where a skeleton would create one of those, it is made to take the descriptor that its
+caller has put into its context.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 OBJECTS = HERE.parent / "tracekit" / "capture" / "bpf" / "objects"
-NAMES = ("tracekit", "db")
+NAMES = ("tracekit", "db", "db_before_6_4")
 """The objects; the first one has the maps that the others share."""
 CLANGS = ("clang-19", "clang-20", "clang-21", "clang-18", "clang-17", "clang-16", "clang")
 OLDEST_CLANG = 16
@@ -32,8 +32,11 @@ TRY = "apt install clang-19 libbpf-dev bpftool"
 
 _BLOB = r'(?:opts\.{0}\s*=\s*\(void \*\)|opts_{0}\[\][^=]*=\s*)"((?:\\\n|\\.|[^"\\])*)"'
 _CREATES = re.compile(
-    rb"\xb7\x01\0\0\0\0\0\0\x18\x62\0\0....\0\0\0\0....\xb7\x03\0\0....\x85\0\0\0\xa6\0\0\0\xbf\x07\0\0\0\0\0\0", re.DOTALL
+    rb"\xb7\x01\0\0\0\0\0\0\x18\x62\0\0....\0\0\0\0....\xb7\x03\0\0....\x85\0\0\0\xa6\0\0\0\xbf\x07\0\0\0\0\0\0",
+    re.DOTALL,
 )
+_CLOSES = re.compile(rb"\x61\xa1..\0\0\0\0\xd5\x01\x01\0\0\0\0\0\x85\0\0\0\xa8\0\0\0", re.DOTALL)
+_NOTHING = struct.pack("<BBhi", 0x05, 0, 0, 0)  # goto +0
 _CONTEXT_BYTES, _MAP_BYTES = 24, 16  # struct bpf_loader_ctx, struct bpf_map_desc
 _ESCAPE = re.compile(r"\\x([0-9a-f]{2})|\\(0)|\\\n")
 
@@ -66,7 +69,7 @@ def build(out: Path = OBJECTS) -> Path:
 
 
 def _compile(clang: str, name: str, target: Path) -> None:
-    flags = ["-g", "-O2", "-mcpu=v3", "-target", "bpf", "-D__TARGET_ARCH_x86"]
+    flags = ["-g", "-O2", "-mcpu=v3", "-fno-jump-tables", "-target", "bpf", "-D__TARGET_ARCH_x86"]
     warnings = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-declarations", "-Werror"]
     paths = [f"-I{HERE}", "-I/usr/include/x86_64-linux-gnu", f"-ffile-prefix-map={HERE}=bpf"]
     _run([clang, *flags, *warnings, *paths, "-c", str(HERE / f"{name}.bpf.c"), "-o", str(target)])
@@ -80,7 +83,7 @@ def _pack(header: str, shared: set[str]) -> bytes:
     if strange:
         raise ToolMissingError(f"cannot build BPF programs: the loader fills no constants but rodata: {strange}")
     given = [name for name in maps if name in shared]
-    insns = _take(insns, maps, given)
+    insns = _without_functions(_take(insns, maps, given))
     wire = (HERE / "abi" / "wire.h").read_text()
     version = int(re.search(r"WIRE_VERSION = (\d+)", wire)[1])  # type: ignore[index]
     names = {"wire": version, "maps": maps, "given": given, "programs": programs}
@@ -108,7 +111,25 @@ def _take(insns: bytes, maps: list[str], given: list[str]) -> bytes:
     for name in given:
         number = maps.index(name)
         taken = struct.pack("<BBhi", 0x61, 0x67, _CONTEXT_BYTES + _MAP_BYTES * number, 0)
-        code[calls[number] : calls[number] + 48] = taken + 5 * struct.pack("<BBhi", 0x05, 0, 0, 0)
+        code[calls[number] : calls[number] + 48] = taken + 5 * _NOTHING
+    return bytes(code)
+
+
+def _without_functions(insns: bytes) -> bytes:
+    """
+    Have no descriptors closed that do not exist.
+
+    When it fails, libbpf's loader closes the descriptor of each program: from a place on its stack
+    for each, of which there are 32. It counts functions among programs, though these have no
+    descriptors, and with more than 32 in all it would read past its stack: the verifier
+    refuses that. Only programs are ever put there. So what reads past the stack is taken out:
+    r1 = *(u32 *)(r10 + offset); if r1 s<= 0 goto +1; call bpf_sys_close.
+    """
+    code = bytearray(insns)
+    for match in _CLOSES.finditer(insns):
+        (offset,) = struct.unpack_from("<h", insns, match.start() + 2)
+        if match.start() % 8 == 0 and offset >= 0:
+            code[match.start() : match.end()] = 3 * _NOTHING
     return bytes(code)
 
 

@@ -4,14 +4,15 @@
 #include "series.bpf.h"
 #include "where.bpf.h"
 
-struct db_name {
-	char text[DB_NAME_LEN];		// of an operation or an error
+union db_name {			// of an operation or an error
+	char text[DB_NAME_LEN];
+	__u64 words[2];
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_DB_NAMES);
-	__type(key, struct db_name);
+	__type(key, union db_name);
 	__type(value, __u32);
 } db_name_ids SEC(".maps");
 
@@ -20,7 +21,7 @@ struct {
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, MAX_DB_NAMES);
 	__type(key, __u32);
-	__type(value, struct db_name);
+	__type(value, union db_name);
 } db_names SEC(".maps");
 
 struct {
@@ -39,7 +40,7 @@ struct {
 } peers SEC(".maps");
 
 // The small id of an operation or an error; 0: there is no room, or it has no name.
-static __noinline __u32 db_name_id(struct db_name *name)
+__noinline __u32 db_name_id(union db_name *name)
 {
 	struct shared *all = get_shared();
 
@@ -56,7 +57,7 @@ static __noinline __u32 db_name_id(struct db_name *name)
 	}
 
 	__u32 id = __sync_fetch_and_add(&all->db_names, 1);
-	struct db_name *entry = bpf_map_lookup_elem(&db_names, &id);
+	union db_name *entry = bpf_map_lookup_elem(&db_names, &id);
 
 	if (!entry)
 		return 0;
@@ -68,7 +69,7 @@ static __noinline __u32 db_name_id(struct db_name *name)
 }
 
 // The small id of a peer; 0: there is no room.
-static __noinline __u32 peer_id(struct peer *peer)
+__noinline __u32 peer_id(struct peer *peer)
 {
 	struct shared *all = get_shared();
 
@@ -111,7 +112,7 @@ static __always_inline struct key call_key(__u32 role, __u32 peer, __u32 operati
 }
 
 // A call of *operation* at *peer* took *latency* ns. *about*: enum db_system, DB_LIBRARY, DB_TLS.
-static __noinline int record_call(struct key *key, __u64 latency)
+__noinline int record_call(struct key *key, __u64 latency)
 {
 	if (!key)
 		return 0;
@@ -120,7 +121,7 @@ static __noinline int record_call(struct key *key, __u64 latency)
 }
 
 // A call failed. *key* is that of the call, and becomes that of the error.
-static __noinline int record_error(struct key *key, __u32 error)
+__noinline int record_error(struct key *key, __u32 error)
 {
 	struct account *account;
 
@@ -139,7 +140,7 @@ struct span_path {		// innermost first
 };
 
 // Read in which spans the calling thread is, outside of any: all 0. Returns the small id of the innermost one.
-static __noinline __u32 current_spans(struct task_state *state, __u64 pointer, struct span_path *path)
+__noinline __u32 current_spans(struct task_state *state, __u64 pointer, struct span_path *path)
 {
 	struct probe_thread thread;
 	struct probe_node node;

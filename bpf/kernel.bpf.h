@@ -42,8 +42,8 @@ enum {
 typedef struct { int counter; } atomic_t;
 
 struct thread_info { unsigned int status; unsigned int cpu; };
-struct inode { unsigned short i_mode; };
-struct file { struct inode *f_inode; };
+struct inode { unsigned short i_mode; unsigned long i_ino; };
+struct file { struct inode *f_inode; void *private_data; };
 struct fdtable { unsigned int max_fds; struct file **fd; };
 struct files_struct { struct fdtable *fdt; };
 struct mm_struct;
@@ -65,12 +65,14 @@ struct cfs_rq { unsigned int h_nr_runnable; struct rq *rq; };
 struct rq { struct cfs_rq cfs; struct rt_rq rt; struct dl_rq dl; };
 struct sched_entity { struct cfs_rq *cfs_rq; __u64 sum_exec_runtime; __u64 prev_sum_exec_runtime; };
 struct thread_struct { unsigned long fsbase; };
+struct sched_info { unsigned long long run_delay; };
 struct task_struct {
 	struct thread_info thread_info;
 	unsigned int __state;
 	unsigned int flags;
 	int on_cpu;
 	struct sched_entity se;
+	struct sched_info sched_info;
 	unsigned int in_iowait : 1;
 	int exit_state;
 	int exit_code;
@@ -86,7 +88,15 @@ struct task_struct {
 	struct css_set *cgroups;
 	struct thread_struct thread;
 };
-struct pt_regs { unsigned long cx; unsigned long si; unsigned long di; unsigned long orig_ax; unsigned long ip; };
+struct pt_regs {
+	unsigned long r10;
+	unsigned long cx;
+	unsigned long dx;
+	unsigned long si;
+	unsigned long di;
+	unsigned long orig_ax;
+	unsigned long ip;
+};
 struct linux_binprm;
 struct seq_file;
 struct bpf_iter_meta { struct seq_file *seq; };

@@ -262,8 +262,8 @@ struct connection {		// to a DB, and the call that is under way on it
 	__u16 span;
 	__u16 error;		// in the answer so far
 	__u8 about;		// enum db_system, DB_TLS
-	__u8 phase;		// enum db_phase
-	__u32 unused;
+	__u8 phase;
+	__u32 rest;		// bytes of the answer that are still to come, where it says how many
 };
 _Static_assert(sizeof(struct connection) == 152, "wire format changed: raise WIRE_VERSION");
 

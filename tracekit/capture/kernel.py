@@ -11,6 +11,7 @@ from tracekit.capture.bpf import syscall
 from tracekit.capture.bpf.loader import load
 from tracekit.capture.bpf.memory import Table, map_array
 from tracekit.capture.bpf.ring import Ring
+from tracekit.capture.db.programs import Programs
 from tracekit.capture.readings import (
     Account,
     Cost,
@@ -29,7 +30,7 @@ from tracekit.records import Loss
 
 if TYPE_CHECKING:
     import mmap
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
     from tracekit.capture.options import Options
 
@@ -61,13 +62,15 @@ class Kernel:
         self._histograms = wire.MAX_HISTOGRAMS if options.latency else wire.MAX_HISTOGRAMS // 2
         self._shards = _shards(cpus, self._histograms)
         self._cpus = cpus
-        constants = _constants(options, cgroup_id, (self._shards, self._histograms), atomic=self._shards < cpus)
+        sizes = self._shards, self._histograms
+        constants = _constants(options, cgroup_id, sizes, atomic=self._shards < cpus)
         self._loaded = load("tracekit", constants, self._entries(), wire.WIRE_VERSION)
         self._links: list[int] = []
         self.missing: list[str] = []
         """What could not be attached, a line each; the rest goes on."""
-        self.db_maps: dict[str, int] = {}
-        """Descriptors of what is known of databases (`capture.db.Databases`); none: their calls are not seen."""
+        self._databases: Programs | None = None
+        if options.db:
+            self._load_databases(_constants(options, cgroup_id, sizes, atomic=True))
         self._open_maps()
         for pid in pids:
             syscall.map_update(self._loaded.maps["targets"], pid.to_bytes(4, "little"), b"\1")
@@ -78,6 +81,23 @@ class Kernel:
         calls = wire.MAX_SYSCALLS * self._cpus
         sizes = {"heads": histograms, "slots": histograms, "histogram_keys": self._histograms}
         return sizes | {"accounts": accounts, "calls": calls, "parts_of_spans": wire.MAX_PARTS * self._shards}
+
+    def _load_databases(self, constants: bytes) -> None:
+        """Without them the rest is still worth having."""
+        try:
+            self._databases = Programs(self._loaded.maps, constants)
+        except MachineError as error:
+            self.missing.append(f"calls of databases: {error}")
+
+    @property
+    def db_maps(self) -> Mapping[str, int]:
+        """Descriptors of what is known of databases (`capture.db.Databases`); none: their calls are not seen."""
+        return self._databases.maps if self._databases else {}
+
+    def settle_calls(self, before_ns: int) -> None:
+        """End calls of databases whose answer does not say itself that it is whole, and last grew before."""
+        if self._databases:
+            self._databases.settle(before_ns)
 
     def _open_maps(self) -> None:
         maps = self._loaded.maps
@@ -119,7 +139,16 @@ class Kernel:
         except OSError as error:
             self.close()
             raise MachineError(f"cannot attach {name}: {error.strerror}", "tracekit doctor") from error
+        self._attach_databases()
         self._sample_cpus()
+
+    def _attach_databases(self) -> None:
+        if not self._databases:
+            return
+        try:
+            self._links += self._databases.attach()
+        except OSError as error:
+            self.missing.append(f"calls of databases: {error.strerror}")
 
     def _sample_cpus(self) -> None:
         """Attach the run-queue length sampler to each CPU; without it the rest is still worth having."""
@@ -149,6 +178,8 @@ class Kernel:
     def close(self) -> None:
         """Detach and free everything."""
         self.detach()
+        if self._databases:
+            self._databases.close()
         self._loaded.close()
 
     def name(self, number: int) -> str:
@@ -182,7 +213,8 @@ class Kernel:
 
     def costs(self) -> dict[str, Cost]:
         """Return run time (counted only while statistics are on) and skipped runs of each program."""
-        found = {name: Cost(*syscall.program_run_time(fd)) for name, fd in self._loaded.programs.items()}
+        programs = {**self._loaded.programs, **(self._databases.programs if self._databases else {})}
+        found = {name: Cost(*syscall.program_run_time(fd)) for name, fd in programs.items()}
         self._misses = sum(cost.misses for cost in found.values())
         return found
 

@@ -37,6 +37,8 @@ LATE_BY = 2
 TEXTS_NS = 50_000_000
 """How often texts of calls are taken out of their ring, which holds 1870: to be woken for each would cost more."""
 _SETTLE_S = 0.002
+_ANSWERED_NS = 50_000_000
+"""An answer of a database that has not grown for so long is whole, if its protocol does not say."""
 _CPU = Series("cpu", (), "gauge", "share")
 
 DURATION, ENDED, INTERRUPTED = "duration", "target ended", "interrupted"
@@ -169,6 +171,7 @@ class _Session:
 
     def tick(self, now: int) -> None:
         """Close the interval at *now*."""
+        self.kernel.settle_calls(now - _ANSWERED_NS)
         self._spans.scan(self._lives.tgids)
         self._lives.settle(self._open_ns)
         self._collect(now)
@@ -181,6 +184,7 @@ class _Session:
         self.meter.finish(time.monotonic_ns())
         self.kernel.detach()
         now = time.monotonic_ns()
+        self.kernel.settle_calls(now)
         time.sleep(_SETTLE_S)  # programs that run on another CPU at this moment come to their end
         self.kernel.costs()
         under_way = self.kernel.report()

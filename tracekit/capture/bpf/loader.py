@@ -106,7 +106,7 @@ class _Skeleton:
         context = self._context(rodata, taken, log)
         held = (ctypes.c_char * len(context)).from_buffer(context)
         try:
-            result = _run(self.data, self.insns, syscall.address(held), len(context))
+            result = _run(self.data, self.insns, held)
             if result < 0:
                 raise OSError(-result, os.strerror(-result))
         except OSError:
@@ -138,22 +138,18 @@ def _descriptor(context: bytearray, at: int) -> int:
     return int(descriptor)
 
 
-def _run(data: bytes, insns: bytes, context: int, size: int) -> int:
-    """Run a skeleton with the context at an address, and return what it returns: 0, or the errno below 0."""
+def _run(data: bytes, insns: bytes, context: ctypes.Array[ctypes.c_char]) -> int:
+    """Run a skeleton with a context, and return what it returns: 0, or the errno below 0."""
     blob = syscall.map_create(syscall.ARRAY, 4, len(data), 1)
     try:
         syscall.map_update(blob, bytes(4), data)
         program = _load_skeleton(insns, blob)
         try:
-            # prog_fd, retval, data sizes and pointers, repeat, duration, ctx sizes, ctx_in
-            attr = bytearray(struct.pack("=4I2Q4IQ", program, 0, 0, 0, 0, 0, 0, 0, size, 0, context))
-            syscall.bpf(syscall.PROG_RUN, attr)
+            return syscall.run_program(program, context)
         finally:
             os.close(program)
     finally:
         os.close(blob)
-    (result,) = struct.unpack_from("=i", attr, 4)
-    return int(result)
 
 
 def _load_skeleton(insns: bytes, blob: int) -> int:

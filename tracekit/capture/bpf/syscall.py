@@ -118,6 +118,15 @@ def link_create(program: int, target: int, attach_type: int) -> int:
     return bpf(LINK_CREATE, struct.pack("=4I", program, target, attach_type, 0))
 
 
+def run_program(program: int, context: ctypes.Array[ctypes.c_char]) -> int:
+    """Run a program of type syscall, which may write to its context, and return what it returns."""
+    # prog_fd, retval, data sizes and pointers, repeat, duration, ctx sizes, ctx_in
+    attr = bytearray(struct.pack("=4I2Q4IQ", program, 0, 0, 0, 0, 0, 0, 0, len(context), 0, address(context)))
+    bpf(PROG_RUN, attr)
+    (result,) = struct.unpack_from("=i", attr, 4)
+    return int(result)
+
+
 def run_iterator(program: int) -> bytes:
     """Run an iter program over all its objects and return what it wrote."""
     link = link_create(program, 0, TRACE_ITER)
