@@ -113,9 +113,13 @@ def raw_tracepoint(program: int) -> int:
     return bpf(RAW_TP_OPEN, struct.pack("=QI", 0, program))
 
 
-def link_create(program: int, target: int, attach_type: int) -> int:
-    """Attach *program* to *target* (a perf event descriptor, 0 for an iterator); closing detaches it."""
-    return bpf(LINK_CREATE, struct.pack("=4I", program, target, attach_type, 0))
+def link_create(program: int, target: int, attach_type: int, cookie: int = 0) -> int:
+    """
+    Attach *program* to *target* (a perf event descriptor, 0 for an iterator); closing detaches it.
+
+    A program at a perf event can ask for the *cookie* (5.15).
+    """
+    return bpf(LINK_CREATE, struct.pack("=4IQ", program, target, attach_type, 0, cookie))
 
 
 def run_program(program: int, context: ctypes.Array[ctypes.c_char]) -> int:
