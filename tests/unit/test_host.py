@@ -15,7 +15,7 @@ from tracekit.capture.trials import HOOKS
 
 PROGRAM = "/opt/tracekit/bin/tracekit"
 EVERYTHING = ("machine", "objects", "btf", "bpf", "map memory", "task storage", *HOOKS, "iter/task", "programs")
-MORE = ("sampling", "statistics", "uprobes")
+MORE = ("socket tracepoints", "sampling", "statistics", "uprobes")
 
 
 # --- facts ----------------------------------------------------------------------------------------------------------
@@ -144,6 +144,17 @@ def test_a_refusal_in_spite_of_capabilities_is_a_policy(machine):
     assert "seccomp" in refused["bpf(2)"].fix
     assert refused["CPU sampling"].fix == "sudo sysctl kernel.perf_event_paranoid=2"
     assert locked["bpf(2)"].fix == "boot without lockdown=confidentiality"
+
+
+def test_without_the_tracepoints_of_sockets_attach_works(machine):
+    """On Debian's 6.1 calls of databases are seen in a slower way; it costs most where failed calls are not wanted."""
+    answers = {"socket tracepoints": "this kernel does not have it"}
+
+    check = found(machine, **answers)["socket tracepoints"]
+
+    assert (check.state, check.tier, checks.missing_for_attach([check])) == ("missing", "kernel", [])
+    assert "--no-errors" in check.costs
+    assert "6.12" in check.fix
 
 
 def test_what_the_kernel_does_not_know_needs_another_kernel(machine):

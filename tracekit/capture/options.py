@@ -54,7 +54,8 @@ class Options:
 
     @property
     def tiers(self) -> tuple[str, ...]:
-        """What is captured, for the recording: `sched`, `errors`, `syscalls`; or `probes` alone."""
+        """What is captured, for the recording: `sched`, `errors`, `syscalls`, `db`; or `probes` alone."""
         if self.probes_only:
             return ("probes",)
-        return ("sched", *(("errors",) if self.errors else ()), *(("syscalls",) if self.latency else ()))
+        chosen = {"sched": True, "errors": self.errors, "syscalls": self.latency, "db": self.db}
+        return tuple(tier for tier, is_on in chosen.items() if is_on)

@@ -39,6 +39,8 @@ HOOKS = (
     "cgroup_attach_task",
 )
 """Tracepoints that the programs of a recording are attached to."""
+SOCKET_HOOKS = ("sock_send_length", "sock_recv_length")
+"""Those that show calls of databases. Debian's 6.12 has them; on its 6.1 calls are seen where system calls return."""
 
 _KPROBE, _PERF_EVENT, _TRACING = 2, 7, 26  # enum bpf_prog_type
 _RAW_TP = 23  # enum bpf_attach_type
@@ -54,16 +56,22 @@ def run() -> dict[str, str]:
     Return for each thing tried what the kernel answered, "" if it works.
 
     Names: `machine`, `objects`, `btf`, `bpf`, `map memory`, `task storage`, those of HOOKS, `iter/task`,
-    `sampling`, `statistics`, `uprobes`, `programs`. What cannot be tried is answered with the reason.
+    `socket tracepoints`, `sampling`, `statistics`, `uprobes`, `programs`. What cannot be tried is answered with
+    the reason.
     """
-    tried = {"machine": _machine(), "objects": "" if (OBJECTS / "tracekit.lskel").exists() else "not in this installation"}
+    tried = {
+        "machine": _machine(),
+        "objects": "" if (OBJECTS / "tracekit.lskel").exists() else "not in this installation",
+    }
     tried["btf"] = _answer(_read_btf)
     tried["bpf"] = f"not tried: {tried['machine']}" if tried["machine"] else _answer(_create_map)
     if tried["bpf"]:
-        names = ("map memory", "task storage", "sampling", "statistics", "uprobes", *HOOKS, "iter/task", "programs")
+        features = ("map memory", "task storage", "sampling", "statistics", "uprobes")
+        names = (*features, *HOOKS, "iter/task", "socket tracepoints", "programs")
         return tried | dict.fromkeys(names, "not tried: bpf(2) is refused")
     tried |= {name: _answer(attempt) for name, attempt in _ATTEMPTS.items()}
-    tried |= dict.fromkeys((*HOOKS, "iter/task"), "not tried: no BTF") if tried["btf"] else _hooks()
+    hooks = (*HOOKS, "iter/task", "socket tracepoints")
+    tried |= dict.fromkeys(hooks, "not tried: no BTF") if tried["btf"] else _hooks()
     needed = ("objects", "btf", "map memory", "task storage", *HOOKS, "iter/task")
     tried["programs"] = "not tried: what they need is missing" if any(map(tried.get, needed)) else _programs()
     return tried
@@ -129,19 +137,20 @@ def _load(kind: int, attach_type: int = 0, type_id: int = 0) -> int:
 
 
 def _hooks() -> dict[str, str]:
-    """Attach a program to each tracepoint of HOOKS, and run one over all tasks."""
-    iterator = (btf.FUNC, "bpf_iter_task")
-    types = {name: (btf.TYPEDEF, f"btf_trace_{name}") for name in HOOKS} | {"iter/task": iterator}
+    """Attach a program to each tracepoint of HOOKS and SOCKET_HOOKS, and run one over all tasks."""
+    types = {name: (btf.TYPEDEF, f"btf_trace_{name}") for name in (*HOOKS, *SOCKET_HOOKS)}
+    types["iter/task"] = (btf.FUNC, "bpf_iter_task")
+    answers = dict.fromkeys(types, "this kernel does not have it")
     try:
         found = btf.ids(types.values())
     except ValueError as error:
-        return dict.fromkeys(types, str(error))
-    answers = dict.fromkeys(types, "this kernel does not have it")
+        found, answers = {}, dict.fromkeys(types, str(error))
     for name, type_of in types.items():
         if type_of in found:
             attempt = _iterate if name == "iter/task" else _trace
             answers[name] = _answer(partial(attempt, found[type_of]))
-    return answers
+    sockets = [answers.pop(name) for name in SOCKET_HOOKS]
+    return answers | {"socket tracepoints": next(filter(None, sockets), "")}
 
 
 def _trace(type_id: int) -> None:

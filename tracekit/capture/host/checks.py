@@ -65,6 +65,13 @@ _ROWS = {
         "task storage", "attach", "created a map", _EVERYTHING, "Linux 5.11 or later: Debian 12 has 6.1"
     ),
     "programs": _Row("tracekit's programs", "attach", "loaded and attached", _EVERYTHING, _REPORT),
+    "socket tracepoints": _Row(
+        "socket tracepoints",
+        "kernel",
+        "attached",
+        "calls of databases are seen where system calls return: with --no-errors, a hook on every call of this host",
+        "a newer kernel: Debian 13's 6.12 or later",
+    ),
     "sampling": _Row(
         "CPU sampling",
         "kernel",
@@ -86,7 +93,7 @@ _ROWS = {
         "uprobes",
         "uprobes",
         "attached",
-        "probes on library functions, such as those of database clients",
+        "--db-uprobes: calls of databases inside of their client libraries",
         "Linux 5.15 or later, with CONFIG_UPROBES=y",
         ("SYS_ADMIN",),
     ),
