@@ -168,13 +168,13 @@ def chosen(names: list[str]) -> list[Tracer]:
     return [each for each in wanted if each.name not in missing]
 
 
-def insert(page: Path, table: str) -> None:
+def insert(page: Path, table: str, marks: tuple[str, str] = MARKS) -> None:
     """Put *table* between the marks of *page*."""
-    before, _, rest = page.read_text().partition(MARKS[0])
-    _, mark, after = rest.partition(MARKS[1])
+    before, _, rest = page.read_text().partition(marks[0])
+    _, mark, after = rest.partition(marks[1])
     if not mark:
-        raise SystemExit(f"bench: {page} has no line {MARKS[0].strip()} with {MARKS[1].strip()} after it")
-    page.write_text(before + MARKS[0] + table + MARKS[1] + after)
+        raise SystemExit(f"bench: {page} has no line {marks[0].strip()} with {marks[1].strip()} after it")
+    page.write_text(before + marks[0] + table + marks[1] + after)
 
 
 def options() -> argparse.Namespace:

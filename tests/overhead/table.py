@@ -94,7 +94,7 @@ def missed(results: Results) -> list[str]:
 def text(results: Results) -> str:
     """Return medians in 80 columns, then what was missed or failed."""
     head = f"{'tracer':19}" + "".join(f"{each.name:>9}" for each in results.workloads) + f"{'attach':>8}{'RSS':>6}"
-    lines = [_machine(), _effort(results), "slowdown (traced / untraced), ms to attach, peak MB: medians", head]
+    lines = [machine(), _effort(results), "slowdown (traced / untraced), ms to attach, peak MB: medians", head]
     for tracer, found in results.found.items():
         cells = "".join(f"{_median(found.samples(each.name), '.2f'):>9}" for each in results.workloads)
         lines.append(f"{tracer.name:19}{cells}{_median(found.attach_ms, '.0f'):>8}{_median(found.rss_mb, '.0f'):>6}")
@@ -110,7 +110,7 @@ def markdown(results: Results) -> str:
     titles = [each.title for each in results.workloads]
     head = ["", "captures", *titles, "attach, ms", "peak RSS, MB"]
     rows = [_row(tracer, found, results) for tracer, found in results.found.items() if found.ratios]
-    lines = [f"{_machine()}; {_effort(results)}.", "", _cells(head), _cells(["---"] * len(head)), _untraced(results)]
+    lines = [f"{machine()}; {_effort(results)}.", "", _cells(head), _cells(["---"] * len(head)), _untraced(results)]
     lines += [_cells(row) for row in rows]
     failed = [f"{name} did not run here." for name in results.failed]
     return "\n".join([*lines, "", *(f"- {line}" for line in _collectors(results) + results.notes + failed)]) + "\n"
@@ -166,7 +166,8 @@ def _cells(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _machine() -> str:
+def machine() -> str:
+    """Return what this was measured on."""
     model = [line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     return f"{len(model)} × {model[0] if model else platform.machine()}, Linux {platform.release()}"
 
