@@ -8,13 +8,12 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from tracekit.analysis import breakdown, spans
-from tracekit.analysis.summary import QUANTILES
+from tracekit.export import db, shapes
 from tracekit.histogram.confidence import LEVEL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tracekit.analysis.breakdown import Breakdown
     from tracekit.analysis.summary import Samples, Summary
     from tracekit.histogram import Histogram
     from tracekit.histogram.confidence import Confidence
@@ -45,6 +44,7 @@ def report(recording: Recording, summary: Summary) -> str:
         "counters": [_named(one) | {"value": value} for one, value in summary.counters.items()],
         "gauges": [_named(one) | dataclasses.asdict(samples) for one, samples in summary.gauges.items()],
         "spans": [_span(summary, one) for one in spans.every(summary)],
+        **db.document(summary),
         "processes": [dataclasses.asdict(process) for process in summary.processes],
         "in_flight": [dataclasses.asdict(wait) for wait in summary.in_flight],
         "loss": [dataclasses.asdict(loss) for loss in summary.losses],
@@ -94,6 +94,7 @@ def span(recording: Recording, summary: Summary, detail: spans.Detail) -> str:
         "role": summary.role or None,
         **_span(summary, detail.span),
         "slowest": [_exemplar(one, exemplar) for one, exemplar in detail.slowest],
+        "databases": db.document(detail.inside)["databases"],
         "series": [_series(one, part) for one, part in detail.inside.histograms.items()],
         "counters": [_named(one) | {"value": value} for one, value in detail.inside.counters.items()],
         "processes": [dataclasses.asdict(process) for process in detail.inside.processes],
@@ -104,28 +105,12 @@ def span(recording: Recording, summary: Summary, detail: spans.Detail) -> str:
 
 
 def _span(summary: Summary, one: spans.Span) -> Document:
-    found = one.anatomy
     return {
         "span": one.name,
         "rate": summary.rate(one.latency.count),
-        **_numbers(one.latency),
+        **shapes.numbers(one.latency),
         "errors": dict(one.errors),
-        "all": _breakdown(found.whole) if found else None,
-        "median": _breakdown(found.median) if found else None,
-        "tail": _breakdown(found.tail) if found else None,
-        "tail_quantile": found.tail_q or None if found else None,
-        "gap_ns": found.gap or None if found else None,
-    }
-
-
-def _breakdown(part: Breakdown | None) -> Document | None:
-    if not part:
-        return None
-    return {
-        "count": part.count,
-        "latency_ns": part.latency_ns,
-        "components_ns": dict(part.components),
-        "failed_calls": part.errors,
+        **shapes.anatomy(one.anatomy),
     }
 
 
@@ -142,17 +127,7 @@ def _named(one: Series) -> Document:
 
 
 def _series(one: Series, part: Histogram) -> Document:
-    return _named(one) | _numbers(part)
-
-
-def _numbers(part: Histogram) -> Document:
-    quantiles = {str(q): part.quantile(q) if part.count else None for q in QUANTILES}
-    numbers: Document = {"count": part.count, "sum": part.total, "min": part.low, "max": part.high}
-    if not part.exact:
-        numbers["exact"] = False
-    if part.corrected:
-        numbers["corrected_ns"] = part.corrected
-    return numbers | {"quantiles": quantiles}
+    return _named(one) | shapes.numbers(part)
 
 
 def _cost(summary: Summary) -> Document:
