@@ -36,9 +36,10 @@ _LEAST = 0.005
 def section(summary: Summary, missing: Sequence[str]) -> list[str]:
     """Return the lines on all databases, and what of *missing* is of them; none if nothing was called or missing."""
     found = db.of(summary)
-    gaps = [f"  not measured: {fit(line, WIDTH - 16)}" for line in missing if is_of_databases(line)]
+    gaps = [f"  {fit(line, WIDTH - 2)}" for line in missing if is_of_databases(line)]
     if not found:
-        return [heading("Databases", "none was seen to be called"), *gaps] if gaps else []
+        return [heading("Databases", "not measured"), *gaps] if gaps else []
+    gaps = ["  not measured:", *(f"  {line}" for line in gaps)] if gaps else []
     return [heading("Databases", "calls, from the request to the end of the answer"), *_body(summary, found), *gaps]
 
 
