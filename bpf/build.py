@@ -24,8 +24,13 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 OBJECTS = HERE.parent / "tracekit" / "capture" / "bpf" / "objects"
-NAMES = ("tracekit", "db", "db_before_6_4")
-"""The objects; the first one has the maps that the others share."""
+NAMES: dict[str, tuple[str, ...]] = {
+    "tracekit": (),
+    "db": ("tracekit",),
+    "db_before_6_4": ("tracekit",),
+    "libraries": ("tracekit", "db"),
+}
+"""The objects, and those whose maps each shares."""
 CLANGS = ("clang-19", "clang-20", "clang-21", "clang-18", "clang-17", "clang-16", "clang")
 OLDEST_CLANG = 16
 TRY = "apt install clang-19 libbpf-dev bpftool"
@@ -55,16 +60,16 @@ def build(out: Path = OBJECTS) -> Path:
     """
     clang, bpftool = _clang(), _tool("bpftool")
     out.mkdir(parents=True, exist_ok=True)
-    shared: set[str] = set()
-    for name in NAMES:
+    known: dict[str, set[str]] = {}
+    for name, others in NAMES.items():
         target = out / f"{name}.bpf.o"
         _compile(clang, name, target)
         header = _run([bpftool, "gen", "skeleton", "-L", str(target), "name", name])
         packed = out / f"{name}.lskel"
         scratch = packed.with_suffix(".new")
-        scratch.write_bytes(_pack(header, shared))
+        scratch.write_bytes(_pack(header, {name for other in others for name in known[other]}))
         scratch.replace(packed)
-        shared = shared or set(_maps(header)) - {"rodata"}
+        known[name] = set(_maps(header)) - {"rodata"}
     return out
 
 

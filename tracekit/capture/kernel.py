@@ -12,6 +12,7 @@ from tracekit.capture.bpf.loader import load
 from tracekit.capture.bpf.memory import Table, map_array
 from tracekit.capture.bpf.ring import Ring
 from tracekit.capture.db.programs import Programs
+from tracekit.capture.libraries import Libraries
 from tracekit.capture.readings import (
     Account,
     Cost,
@@ -66,11 +67,11 @@ class Kernel:
         constants = _constants(options, cgroup_id, sizes, atomic=self._shards < cpus)
         self._loaded = load("tracekit", constants, self._entries(), wire.WIRE_VERSION)
         self._links: list[int] = []
-        self.missing: list[str] = []
-        """What could not be attached, a line each; the rest goes on."""
+        self._missing: list[str] = []
         self._databases: Programs | None = None
+        self._libraries: Libraries | None = None
         if options.db:
-            self._load_databases(_constants(options, cgroup_id, sizes, atomic=True))
+            self._load_databases(_constants(options, cgroup_id, sizes, atomic=True), libraries=options.db_libraries)
         self._open_maps()
         for pid in pids:
             syscall.map_update(self._loaded.maps["targets"], pid.to_bytes(4, "little"), b"\1")
@@ -82,17 +83,34 @@ class Kernel:
         sizes = {"heads": histograms, "slots": histograms, "histogram_keys": self._histograms}
         return sizes | {"accounts": accounts, "calls": calls, "parts_of_spans": wire.MAX_PARTS * self._shards}
 
-    def _load_databases(self, constants: bytes) -> None:
+    def _load_databases(self, constants: bytes, *, libraries: bool) -> None:
         """Without them the rest is still worth having."""
         try:
             self._databases = Programs(self._loaded.maps, constants)
+            if libraries:
+                self._libraries = Libraries({**self._loaded.maps, **self._databases.maps}, constants)
         except MachineError as error:
-            self.missing.append(f"calls of databases: {error}")
+            self._missing.append(f"calls of databases: {error}")
 
     @property
     def db_maps(self) -> Mapping[str, int]:
         """Descriptors of what is known of databases (`capture.db.Databases`); none: their calls are not seen."""
         return self._databases.maps if self._databases else {}
+
+    def probe_libraries(self, living: Collection[int]) -> None:
+        """Have calls of databases seen inside of the client libraries of these processes, if that is wanted."""
+        if self._libraries:
+            self._libraries.scan(living)
+
+    @property
+    def missing(self) -> list[str]:
+        """What could not be attached, a line each; the rest goes on."""
+        return [*self._missing, *(self._libraries.missing if self._libraries else ())]
+
+    @property
+    def library_probes(self) -> list[str]:
+        """What is probed of client libraries, and what that costs them: a line each."""
+        return self._libraries.lines if self._libraries else []
 
     def settle_calls(self, before_ns: int) -> None:
         """End calls of databases whose answer does not say itself that it is whole, and last grew before."""
@@ -148,7 +166,7 @@ class Kernel:
         try:
             self._links += self._databases.attach()
         except OSError as error:
-            self.missing.append(f"calls of databases: {error.strerror}")
+            self._missing.append(f"calls of databases: {error.strerror}")
 
     def _sample_cpus(self) -> None:
         """Attach the run-queue length sampler to each CPU; without it the rest is still worth having."""
@@ -159,7 +177,7 @@ class Kernel:
                 program = self._loaded.programs["on_sample"]
                 self._links.append(syscall.link_create(program, event, syscall.PERF_EVENT))
         except OSError as error:
-            self.missing.append(f"run-queue length: perf_event_open: {error.strerror}")
+            self._missing.append(f"run-queue length: perf_event_open: {error.strerror}")
 
     def mark(self) -> list[Task]:
         """Mark the target and return its tasks. Twice: a child forked behind the first pass is found by the second."""
@@ -170,6 +188,8 @@ class Kernel:
         """Detach every program; counts stay readable."""
         while self._links:
             os.close(self._links.pop())
+        if self._libraries:
+            self._libraries.detach()
 
     def report(self) -> list[Task]:
         """Return the traced tasks and what each does."""
@@ -178,6 +198,8 @@ class Kernel:
     def close(self) -> None:
         """Detach and free everything."""
         self.detach()
+        if self._libraries:
+            self._libraries.close()
         if self._databases:
             self._databases.close()
         self._loaded.close()
@@ -213,7 +235,9 @@ class Kernel:
 
     def costs(self) -> dict[str, Cost]:
         """Return run time (counted only while statistics are on) and skipped runs of each program."""
-        programs = {**self._loaded.programs, **(self._databases.programs if self._databases else {})}
+        programs = dict(self._loaded.programs)
+        for more in (self._databases, self._libraries):
+            programs |= more.programs if more else {}
         found = {name: Cost(*syscall.program_run_time(fd)) for name, fd in programs.items()}
         self._misses = sum(cost.misses for cost in found.values())
         return found

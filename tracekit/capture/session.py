@@ -139,6 +139,7 @@ class _Session:
         self._names = Names(kernel.name, options.role, self._spans.labels, self._call_labels)
         self._lives.found(tasks)
         self._spans.scan(self._lives.tgids)
+        kernel.probe_libraries(self._lives.tgids)
         self._batch = Batch(writer)
         self._resources = Resources(lambda: self._lives.tgids, os.getpid())
         for series, value in self._resources.sample():
@@ -173,6 +174,7 @@ class _Session:
         """Close the interval at *now*."""
         self.kernel.settle_calls(now - _ANSWERED_NS)
         self._spans.scan(self._lives.tgids)
+        self.kernel.probe_libraries(self._lives.tgids)
         self._lives.settle(self._open_ns)
         self._collect(now)
         self._append(now)

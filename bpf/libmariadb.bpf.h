@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+// Asks:   how long do the queries of programs take that use libmariadb or libmysqlclient?
+// Hooks:  uprobes on mysql_real_query, mysql_stmt_prepare, mysql_stmt_execute, mysql_errno
+// Gives:  H_DB, A_DB_ERROR
+// Cost:   two traps a call
+// Needs:  uprobes with a cookie (5.15)
+//
+// These block until the answer is there: a call is from the entry to the return, and belongs to the
+// place on the stack.
+#pragma once
+#include "libcalls.bpf.h"
+
+static __always_inline int mysql_asks(struct called *regs, struct task_struct *task, __u32 operation)
+{
+	struct library_site *site = site_of(regs);
+	struct library_object object;
+
+	if (!site)
+		return 0;
+	object = object_of(task, regs->sp + site->stack);
+	return begin_call(&object, site, DB_MYSQL, operation, bpf_ktime_get_ns());
+}
+
+static __always_inline struct library_statement mysql_statement(struct task_struct *task, __u64 at)
+{
+	struct library_statement statement = {};
+
+	statement.at = at;
+	statement.tgid = task->tgid;
+	return statement;
+}
+
+SEC("uprobe")
+int on_mysql_query(struct called *regs)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	return state_of(task) ? mysql_asks(regs, task, verb_id(regs->si)) : 0;
+}
+
+SEC("uprobe")
+int on_mysql_prepare(struct called *regs)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct library_statement statement;
+	union db_name word = {};
+	__u32 verb;
+
+	if (!state_of(task))
+		return 0;
+	statement = mysql_statement(task, regs->di);
+	verb = verb_id(regs->si);
+	if (bpf_map_update_elem(&library_statements, &statement, &verb, BPF_ANY))
+		count_loss(LOSS_NAMES);
+	__builtin_memcpy(word.text, "PREPARE", 8);
+	return mysql_asks(regs, task, db_name_id(&word));
+}
+
+SEC("uprobe")
+int on_mysql_execute(struct called *regs)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct library_statement statement;
+	union db_name word = {};
+	__u32 *verb;
+
+	if (!state_of(task))
+		return 0;
+	statement = mysql_statement(task, regs->di);
+	verb = bpf_map_lookup_elem(&library_statements, &statement);
+	__builtin_memcpy(word.text, "EXECUTE", 8);
+	return mysql_asks(regs, task, verb ? *verb : db_name_id(&word));
+}
+
+SEC("uretprobe")
+int on_mysql_answered(struct called *regs)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct library_object object = object_of(task, regs->sp - sizeof(__u64));
+	struct library_thread *thread = thread_of(task);
+
+	if (thread && end_call(&object, thread, 0))
+		thread->failed = (__u32)regs->ax != 0;
+	return 0;
+}
+
+// The program has asked for the number of what went wrong.
+SEC("uretprobe")
+int on_mysql_error(struct called *regs)
+{
+	struct library_thread *thread = thread_of(bpf_get_current_task_btf());
+	__u32 number = regs->ax & 0xffff, digits = 1;
+	union db_name error = {};
+
+	if (!thread || !thread->failed || !number)
+		return 0;
+	for (__u32 rest = number / 10; rest && digits < 5; rest /= 10)
+		digits++;
+	for (__u32 i = 0; i < 5; i++, number /= 10) {
+		__u32 place = digits - 1 - i;
+
+		if (place < 5)
+			error.text[place] = '0' + number % 10;
+	}
+	fail_call(thread, &error);
+	return 0;
+}

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+// Asks:   how long do the statements of programs take that use SQLite, and which fail?
+// Hooks:  uprobes on sqlite3_prepare_v2, _v3; what begins a statement (sqlite3_bind_parameter_count,
+//         sqlite3_step); sqlite3_reset, sqlite3_finalize; sqlite3_exec; sqlite3_errcode
+// Gives:  H_DB, A_DB_ERROR
+// Cost:   a trap each; sqlite3_step is called for each row, so it is used only where nothing else will do
+// Needs:  uprobes with a cookie (5.15)
+//
+// Python's sqlite3 asks how many parameters a statement has before it executes it, and resets it when
+// there are no more rows: two traps for a call, none for a row. A statement that is finalized without
+// any of that (BEGIN, COMMIT, those of a script) was one call from its preparing on.
+#pragma once
+#include "libcalls.bpf.h"
+
+enum { SQLITE_ERRORS = 32, SQLITE_ROW = 100 };
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SQLITE_ERRORS);
+	__type(key, __u32);		// primary result code
+	__type(value, union db_name);	// from the collector
+} sqlite_errors SEC(".maps");
+
+static __always_inline struct library_statement sqlite_statement(struct task_struct *task, __u64 at)
+{
+	struct library_statement statement = {};
+
+	statement.at = at;
+	statement.tgid = task->tgid;
+	return statement;
+}
+
+// The statement that was prepared last, and is not known by its address yet; NULL: none.
+static __always_inline struct prepared *last_prepared(struct library_thread *thread)
+{
+	return thread->preparing ? &thread->prepared[(thread->preparing - 1) & (MAX_PREPARED - 1)] : NULL;
+}
+
+static __always_inline void remember(struct task_struct *task, __u64 at, struct prepared *prepared)
+{
+	struct library_statement statement = sqlite_statement(task, at);
+
+	if (bpf_map_update_elem(&library_statements, &statement, &prepared->operation, BPF_ANY))
+		count_loss(LOSS_NAMES);
+}
+
+// volatile: the verifier wants each register read by itself, not one of two.
+static __always_inline __u64 sqlite_argument(volatile struct called *regs, __u32 number)
+{
+	__u64 fourth = regs->cx, fifth = regs->r8;
+
+	return number == 4 ? fourth : number == 5 ? fifth : 0;
+}
+
+SEC("uprobe")
+int on_sqlite_prepare(struct called *regs)
+{
+	struct library_thread *thread = thread_of(bpf_get_current_task_btf());
+	struct library_site *site = site_of(regs);
+	struct prepared *last;
+
+	if (!thread || !site || is_inner(regs, site))
+		return 0;
+	last = last_prepared(thread);
+	if (last && last->behind && last->stack == regs->sp + site->stack)
+		return 0;	// seen at the function's entry too
+	last = &thread->prepared[thread->preparing++ & (MAX_PREPARED - 1)];
+	last->stack = regs->sp + site->stack;
+	last->behind = sqlite_argument(regs, site->place);
+	last->start_ns = bpf_ktime_get_ns();
+	last->operation = verb_id(regs->si);
+	return 0;
+}
+
+SEC("uretprobe")
+int on_sqlite_prepared(struct called *regs)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct library_thread *thread = thread_of(task);
+	struct prepared *last;
+	__u64 at = 0;
+
+	if (!thread)
+		return 0;
+	last = last_prepared(thread);
+	if (!last || !last->behind || last->stack != regs->sp - sizeof(at) || regs->ax)
+		return 0;	// what failed stays: the program asks why
+	bpf_probe_read_user(&at, sizeof(at), (void *)last->behind);
+	if (at)
+		remember(task, at, last);
+	thread->preparing--;
+	return 0;
+}
+
+// A statement is about to be executed, or goes on with its next row.
+SEC("uprobe")
+int on_sqlite_begin(struct called *regs)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct library_object object = object_of(task, regs->di);
+	struct library_thread *thread = thread_of(task);
+	struct library_statement statement;
+	struct library_site *site;
+	struct prepared *last;
+	__u32 *verb;
+
+	if (!thread || bpf_map_lookup_elem(&library_calls, &object))
+		return 0;
+	site = site_of(regs);
+	if (!site || is_inner(regs, site))
+		return 0;
+	statement = sqlite_statement(task, regs->di);
+	verb = bpf_map_lookup_elem(&library_statements, &statement);
+	last = last_prepared(thread);
+	if (!verb && last) {
+		remember(task, regs->di, last);
+		verb = &last->operation;
+	}
+	thread->preparing = 0;
+	return begin_call(&object, site, DB_SQLITE, verb ? *verb : 0, bpf_ktime_get_ns());
+}
+
+SEC("uprobe")
+int on_sqlite_reset(struct called *regs)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct library_object object = object_of(task, regs->di);
+	struct library_thread *thread = thread_of(task);
+
+	if (thread)
+		end_call(&object, thread, 0);
+	return 0;
+}
+
+SEC("uprobe")
+int on_sqlite_finalize(struct called *regs)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct library_object object = object_of(task, regs->di);
+	struct library_statement statement = sqlite_statement(task, regs->di);
+	struct library_thread *thread = thread_of(task);
+	struct library_site *site = site_of(regs);
+	struct prepared *last;
+
+	if (!thread || !site || !regs->di || is_inner(regs, site))
+		return 0;
+	if (!bpf_map_delete_elem(&library_statements, &statement)) {
+		end_call(&object, thread, 0);
+		return 0;
+	}
+	last = last_prepared(thread);
+	if (!last)
+		return 0;
+	thread->preparing--;
+	begin_call(&object, site, DB_SQLITE, last->operation, last->start_ns);
+	end_call(&object, thread, 0);
+	return 0;
+}
+
+SEC("uprobe")
+int on_sqlite_exec(struct called *regs)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct library_site *site = site_of(regs);
+	struct library_object object;
+
+	if (!state_of(task) || !site || is_inner(regs, site))
+		return 0;
+	object = object_of(task, regs->sp + site->stack);
+	return begin_call(&object, site, DB_SQLITE, verb_id(regs->si), bpf_ktime_get_ns());
+}
+
+SEC("uretprobe")
+int on_sqlite_executed(struct called *regs)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct library_object object = object_of(task, regs->sp - sizeof(__u64));
+	struct library_thread *thread = thread_of(task);
+
+	if (thread)
+		end_call(&object, thread, 0);
+	return 0;
+}
+
+// The program has asked for the code of what went wrong: of the last call, or of a preparing.
+SEC("uretprobe")
+int on_sqlite_error(struct called *regs)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_state *state = state_of(task);
+	struct library_thread *thread = thread_of(task);
+	struct library_site *site = site_of(regs);
+	__u32 code = regs->ax & 0xff;
+	union db_name *error;
+	struct prepared *last;
+
+	if (!thread || !state || !site || !code || code >= SQLITE_ROW)
+		return 0;
+	error = bpf_map_lookup_elem(&sqlite_errors, &code);
+	if (!error)
+		return 0;
+	last = last_prepared(thread);
+	if (last) {
+		thread->preparing--;
+		thread->last = call_key(state->role, peer_id(&site->peer), last->operation, DB_SQLITE | DB_LIBRARY, 0);
+	}
+	fail_call(thread, error);
+	return 0;
+}

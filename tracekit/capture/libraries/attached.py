@@ -1,0 +1,141 @@
+"""Probes in place: on which functions of which files, and what they cost."""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tracekit.capture import wire
+from tracekit.capture.bpf import syscall
+from tracekit.capture.libraries import elf, uprobe
+from tracekit.capture.libraries.place import MOST_BYTES, Place, place
+
+if TYPE_CHECKING:
+    from tracekit.capture.bpf.loader import Loaded
+    from tracekit.capture.libraries.elf import Function
+    from tracekit.capture.libraries.functions import Probe
+    from tracekit.capture.libraries.mapped import Identity, Mapped
+
+MAX_SITES = 1024
+FAST_NS, SLOW_NS, RETURN_NS = 800, 9500, 1100
+"""What a trap costs: at an emulated instruction, at another one, and one more at the return (docs/databases.md)."""
+_SITE = struct.Struct("=QQII")
+_OWN_CODE = 1 << 14
+"""How far behind the last of its functions the code of a library that is part of another file may reach."""
+
+
+@dataclass
+class Probed:
+    """
+    A file whose functions are probed.
+
+    Attributes:
+        functions: all of them; slow: those without a place where a probe is cheap.
+        call_ns: what a usual call is delayed by. rows: so is each row of its answer.
+        exact: also for processes that use it in ways that are not known.
+    """
+
+    path: bytes
+    functions: set[str] = field(default_factory=set)
+    slow: set[str] = field(default_factory=set)
+    call_ns: int = 0
+    rows: bool = False
+    exact: bool = False
+
+
+class Attached:
+    """
+    The probes that are in place.
+
+    Args:
+        loaded: bpf/libraries.bpf.c.
+    """
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.probed: dict[Identity, Probed] = {}
+        self._loaded = loaded
+        self._links: list[int] = []
+        self._events: list[int] = []
+        self._sites = 0
+
+    def is_enough(self, identity: Identity, mapped: Mapped) -> bool:
+        """Tell whether what is in place sees all calls of a process that uses the library so."""
+        return identity in self.probed and (mapped.by_client or self.probed[identity].exact)
+
+    def probe(self, file: int, identity: Identity, mapped: Mapped) -> None:
+        """
+        Put the probes in place that a process needs which uses *file* so.
+
+        Raises:
+            elf.NotElfError: it is no library.
+            OSError: it cannot be read, or probed.
+        """
+        if self.is_enough(identity, mapped):
+            return
+        functions = elf.read(file, mapped.kind.functions)
+        if not functions:
+            return  # it only uses what another file defines
+        known = identity in self.probed
+        probed = self.probed.setdefault(identity, Probed(mapped.path))
+        wanted = () if known else mapped.kind.probes
+        if not mapped.by_client:
+            probed.exact = True
+            wanted = (*wanted, *mapped.kind.exact)
+        own = _own_code(functions) if mapped.by_client and not _is_library(mapped.path) else None
+        for probe in wanted:
+            for function in functions.get(probe.function, ()):
+                self._put(file, probe, function, own, probed)
+
+    def _put(self, file: int, probe: Probe, function: Function, own: tuple[int, int] | None, probed: Probed) -> None:
+        code = os.pread(file, MOST_BYTES, function.offset)
+        where = place(code, probe.reads, returns=bool(probe.exit))
+        cookie = self._site(probe, function, own, where, probed.path)
+        for program, at_return in ((probe.entry, False), (probe.exit, True)):
+            if program:
+                number = self._loaded.programs[program]
+                offset = function.offset + where.offset
+                link, event = uprobe.attach(number, file, offset, cookie, at_return=at_return)
+                self._links.append(link)
+                self._events.append(event)
+        probed.functions.add(probe.function)
+        if not where.fast:
+            probed.slow.add(probe.function)
+        probed.call_ns += probe.hits * ((FAST_NS if where.fast else SLOW_NS) + (RETURN_NS if probe.exit else 0))
+        probed.rows |= probe.function == "sqlite3_step"
+
+    def _site(self, probe: Probe, function: Function, own: tuple[int, int] | None, where: Place, path: bytes) -> int:
+        """Tell the programs about a place, and return its number."""
+        if self._sites == MAX_SITES:
+            raise OSError(0, f"more than {MAX_SITES} functions")
+        before, code = (own and (function.address - own[0], own[1])) or (function.before, function.code)
+        number, self._sites = self._sites, self._sites + 1
+        address = path.removesuffix(b" (deleted)")[-_PATH_BYTES:]
+        site = _SITE.pack(before + where.offset, code, where.stack, probe.place) + wire.PEER.pack(0, 0, address)
+        syscall.map_update(self._loaded.maps["library_sites"], number.to_bytes(4, "little"), site)
+        return number
+
+    def detach(self) -> None:
+        """Let no program run any more; the traps are still there."""
+        while self._links:
+            os.close(self._links.pop())
+
+    def close(self) -> None:
+        """Take the traps away. For each of them the kernel waits 0.1 s until no CPU can be in it."""
+        self.detach()
+        while self._events:
+            os.close(self._events.pop())
+
+
+_PATH_BYTES = 108
+
+
+def _is_library(path: bytes) -> bool:
+    return path.rpartition(b"/")[2].startswith(b"lib")
+
+
+def _own_code(functions: dict[str, list[Function]]) -> tuple[int, int]:
+    """Return the address and size of the code of a library that was linked into a file with other code."""
+    addresses = [function.address for each in functions.values() for function in each]
+    return min(addresses), max(addresses) - min(addresses) + _OWN_CODE
