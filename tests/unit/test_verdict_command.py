@@ -247,7 +247,7 @@ def test_a_project_without_objectives(tmp_path, capsys, monkeypatch):
     assert words.startswith("tracekit: cannot use pyproject.toml, tool.tracekit: it has no objective")
 
 
-PRESETS = ["agents", "evaluation", "evaluation-production", "lanes-docs", "lanes-heavy", "lanes-standard"]
+PRESETS = ["agents", "databases", "evaluation", "evaluation-production", "lanes-docs", "lanes-heavy", "lanes-standard"]
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -277,7 +277,7 @@ def test_no_such_preset(run, capsys, monkeypatch):
 
     assert code == 2
     assert "there is none of this name" in err
-    assert "agents, evaluation" in err
+    assert "agents, databases, evaluation" in err
 
 
 def test_a_baseline(run):

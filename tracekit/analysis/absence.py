@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tracekit.analysis.concurrency import METRIC as CONCURRENCY
 from tracekit.analysis.concurrency import SPANS
-from tracekit.analysis.db import UNANSWERED, is_unanswered
+from tracekit.analysis.db import UNANSWERED, hides, is_unanswered
 from tracekit.analysis.fitting import BASES
 from tracekit.analysis.measurement import Missing
 from tracekit.analysis.objectives import format_series, quoted
@@ -84,7 +84,7 @@ def is_zero(objective: Objective, evidence: Evidence) -> bool:
     It does if there was something that could fail, and if no label of the objective could be a slip
     of the pen, which would pass for ever.
     """
-    if objective.metric not in BASES or _is_off(objective.metric, evidence):
+    if objective.metric not in BASES or _is_off(objective.metric, evidence) or _is_hidden(objective, evidence):
         return False
     known = all(_is_known(objective.metric, *label, evidence) for label in objective.where)
     return known and bool(tried(objective, evidence).sum() > 0)
@@ -95,11 +95,19 @@ def absence(objective: Objective, evidence: Evidence) -> Missing:
     metric = SPANS if objective.metric == CONCURRENCY else objective.metric
     if _is_off(metric, evidence):
         return Missing(f"{metric} was not measured", _TIERS[metric][1])
+    if _is_hidden(objective, evidence):
+        return Missing("such errors of these calls cannot be seen", "docs/databases.md says which can")
     same = evidence.matching(metric, ())
     missing = _other_labels(objective, metric, same) if same else None
     if metric in BASES and not (missing and missing.hint) and not tried(objective, evidence).any():
         return no_base(objective)
     return missing or _no_metric(metric, evidence)
+
+
+def _is_hidden(objective: Objective, evidence: Evidence) -> bool:
+    """Tell whether calls of a database could fail as *objective* counts, and nobody would know."""
+    error = dict(objective.where).get("error", "")
+    return objective.metric == ERRORS and hides(evidence.matching(CALLS, shared(objective)), error)
 
 
 def _no_metric(metric: str, evidence: Evidence) -> Missing:

@@ -12,7 +12,7 @@ from tracekit.analysis.sources import CALLS, METRICS
 from tracekit.histogram import merge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from tracekit.analysis.spans import Anatomy
     from tracekit.analysis.summary import Samples, Summary
@@ -170,6 +170,18 @@ def calls(summary: Summary, series: Iterable[Series]) -> Calls:
 def is_unanswered(series: Series) -> bool:
     """Tell whether a series of ERRORS counts calls that are in no latency; spans always have one."""
     return series.label("error") in UNANSWERED and series.label("source") != "probe"
+
+
+def hides(calls: Collection[Series], error: str) -> bool:
+    """
+    Tell whether some of *calls* (series of CALLS) could fail by *error* ("": any) without anybody counting it.
+
+    Through TLS, and of MongoDB, nobody reads what a server answers; spans fail by exceptions, whose types are no codes.
+    """
+    if error and calls and all(series.label("source") == "probe" for series in calls):
+        return True
+    unread = any(series.label("tls") or series.label("system") == "mongodb" for series in calls)
+    return unread and error not in UNANSWERED
 
 
 def _database(summary: Summary, group: Sequence[Series]) -> Database:
