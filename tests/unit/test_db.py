@@ -219,12 +219,12 @@ def test_no_database_no_section(tmp_path: Path) -> None:
     """Nothing was seen, so nothing is said; unless it could not be seen."""
     spans = [mode for mode in MODES if mode.metric == "span.latency"]
     sample_db.write(tmp_path / "none.tk", modes=spans)
-    sample_db.write(tmp_path / "blind.tk", modes=spans, missing=("DB calls: tp_btf: no such tracepoint",))
+    sample_db.write(tmp_path / "blind.tk", modes=spans, missing=("calls of databases: tp_btf: no such tracepoint",))
 
     none, blind = tracekit("report", tmp_path / "none.tk"), tracekit("report", tmp_path / "blind.tk")
 
     assert "Databases" not in none
-    assert "Databases  not measured\n  DB calls: tp_btf: no such tracepoint\n" in blind
+    assert "Databases  not measured\n  calls of databases: tp_btf: no such tracepoint\n" in blind
     assert blind.count("tp_btf") == 1
 
 

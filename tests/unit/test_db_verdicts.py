@@ -139,7 +139,7 @@ def test_a_busy_client_is_told_with_its_event_loop() -> None:
     [
         ({"sched"}, [], "db.latency was not measured"),
         ({"sched", "db"}, [], "the recording has no db.latency: no call of a database was seen"),
-        ({"sched", "db"}, ["feedback: no", "DB calls: tp_btf: denied"], "DB calls: tp_btf: denied"),
+        ({"sched", "db"}, ["feedback: no", "calls of databases: tp_btf: denied"], "calls of databases: tp_btf: denied"),
     ],
     ids=["off", "none", "could not"],
 )

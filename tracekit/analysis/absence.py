@@ -49,6 +49,8 @@ _SOURCES = (
     ("gpu.", "no GPU was measured", "tracekit doctor, which says why"),
 )
 """Metrics of which a recording without any says that their source was missing."""
+_SAID = {"db.": "calls of databases"}
+"""What findings call a source, where it is not how its metrics begin."""
 
 
 def tried(objective: Objective, evidence: Evidence) -> NDArray[np.float64]:
@@ -113,7 +115,7 @@ def _is_hidden(objective: Objective, evidence: Evidence) -> bool:
 def _no_metric(metric: str, evidence: Evidence) -> Missing:
     for prefix, reason, hint in _SOURCES:
         if metric.startswith(prefix) and not any(series.metric.startswith(prefix) for series in evidence.series):
-            word = re.compile(rf"\b{prefix.removesuffix('.')}", re.IGNORECASE)
+            word = re.compile(rf"\b{_SAID.get(prefix, prefix.removesuffix('.'))}", re.IGNORECASE)
             said = [printable(line) for line in evidence.findings if word.search(line)]
             return Missing(said[0] if said else f"the recording has no {metric}: {reason}", hint)
     metrics = sorted({series.metric for series in evidence.series})

@@ -25,8 +25,10 @@ _SOURCES = {"library": "seen in client libraries", "probe": "as the program's sp
 _WORDS = {db.SERVER: "server", db.QUEUE: "run queue", db.CLIENT: "client"}
 _OTHERS = {"fault": "page fault", "child": "child process", "other": "other waits", "runq": "run queue"}
 _BLAMES = {db.CLIENT: "its thread did other work for", db.QUEUE: "its thread waited for a CPU for"}
-_MISSING = "DB calls"
+_MISSING = ("calls of databases", "library probes")
+"""How lines on what could not be measured of them begin."""
 _PEERS, _OPERATIONS, _ERRORS, _STATEMENTS = 6, 5, 5, 5
+_NO_ROOM = "<other>"
 _NAME = 36
 _STATEMENT = 46
 _LEAST = 0.005
@@ -76,7 +78,7 @@ def _blocks(summary: Summary, shown: Sequence[Database]) -> list[str]:
 
 
 def _title(each: Database) -> str:
-    return fit(f"{each.system} {each.peer}".rstrip(), _NAME)
+    return fit(f"{each.system or _NO_ROOM} {each.peer}".rstrip(), _NAME)
 
 
 def _operations(summary: Summary, each: Database) -> list[list[str]]:
