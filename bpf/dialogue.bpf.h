@@ -492,8 +492,9 @@ static __always_inline int read_more(struct connection *c, struct scratch *s, __
 }
 
 // Something came in on a socket that is not known: a server greets, or we are the server.
-__noinline int hear(__u64 key, struct scratch *s)
+__noinline int hear(__u64 key)
 {
+	struct scratch *s = get_scratch(OF_TASKS);
 	struct sock *socket = (struct sock *)key;
 
 	if (!s)
@@ -543,7 +544,7 @@ __noinline int received(__u64 key, struct task_state *state, int length)
 	find_bytes(task, length, &s->bytes);
 	read_piece(s, s->head, 0);
 	if (!c)
-		return hear(key, s);
+		return hear(key);
 	if (!c->last_ns) {
 		begin_answer(c, task, state);
 		__builtin_memset(&s->word, 0, sizeof(s->word));

@@ -232,11 +232,13 @@ __noinline int pg_messages(struct scratch *s, __u32 strict)
 static __always_inline void pg_prepared(struct scratch *s, __u64 socket, __u32 executed)
 {
 	struct prepared_key key = { .socket = socket };
+	union db_name verb;
 	__u32 length = 0;
 
 	key.name = hash_string(s, 5, &length);
 	take_verb(s, 5 + length + 1);
-	bpf_map_update_elem(&prepared, &key, &s->word, BPF_ANY);
+	verb = s->word;
+	bpf_map_update_elem(&prepared, &key, &verb, BPF_ANY);
 	if (!executed)
 		SET_WORD(s, "PREPARE");
 }
@@ -510,10 +512,13 @@ __noinline __u32 redis_end(struct scratch *s, __u32 at, __u32 arguments)
 
 	if (arguments > MAX_ARGUMENTS)
 		return 0;
-	for (__u32 i = 0; i < MAX_ARGUMENTS && i < arguments; i++) {
+	for (__u32 i = 0; i < MAX_ARGUMENTS; i++) {
 		__u32 from = 1;
 		int length;
 
+		asm volatile("" : "+r"(arguments));	// else the loop ends by it alone, and 6.1 knows no bound
+		if (i >= arguments)
+			break;
 		if (!read_piece(s, s->piece, at) || s->piece[0] != '$')
 			return 0;
 		length = take_number(s, &from);
