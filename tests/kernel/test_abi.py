@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HEADER = ROOT / "bpf" / "abi" / "wire.h"
-OBJECT = ROOT / "tracekit" / "capture" / "bpf" / "objects" / "tracekit.bpf.o"
+OBJECTS = ROOT / "tracekit" / "capture" / "bpf" / "objects"
+OBJECT = OBJECTS / "tracekit.bpf.o"
+OF_DATABASES = OBJECTS / "db.bpf.o"
 FORMATS = {
     "key": wire.KEY,
     "head": wire.HEAD,
@@ -32,8 +34,16 @@ FORMATS = {
     "slow": wire.SLOW,
     "span_record": wire.SPAN,
     "board": wire.BOARD,
+    "peer": wire.PEER,
+    "connection": wire.CONNECTION,
+    "db_text": wire.DB_TEXT,
 }
-WORDS = {"reason": ("R_", wire.REASONS), "loss_reason": ("LOSS_", wire.LOSSES), "task": ("TASK_IS_", wire.TASK_STATES)}
+WORDS = {
+    "reason": ("R_", wire.REASONS),
+    "loss_reason": ("LOSS_", wire.LOSSES),
+    "task": ("TASK_IS_", wire.TASK_STATES),
+    "db_system": ("DB_", ("unknown", *wire.DB_SYSTEMS[1:])),
+}
 Field = tuple[int, int, str]
 """Offset and size in bytes, and the name or the code of its format."""
 
@@ -66,19 +76,21 @@ class Btf:
 
     def fields(self, name: str) -> list[Field]:
         """Return the fields of a struct, arrays of numbers and structs taken apart."""
+        return self._members(self.named("STRUCT", name), 0)
+
+    def _members(self, struct: Any, base: int) -> list[Field]:
         found: list[Field] = []
-        for member in self.named("STRUCT", name)["members"]:
-            offset, ident = member["bits_offset"] // 8, member["type_id"]
-            if self.types[ident]["kind"] == "STRUCT":
-                inner = self.fields(self.types[ident]["name"])
-                found += [(offset + at, size, label) for at, size, label in inner]
-                continue
+        for member in struct["members"]:
+            offset, ident = base + member["bits_offset"] // 8, member["type_id"]
             array = self.types[ident] if self.types[ident]["kind"] == "ARRAY" else None
-            if array and self.size(array["type_id"]) > 1:
-                size = self.size(array["type_id"])
-                found += [(offset + i * size, size, member["name"]) for i in range(array["nr_elems"])]
-            else:
-                found.append((offset, self.size(ident), member["name"]))
+            if array and self.size(array["type_id"]) == 1:  # a text
+                array = None
+            times, each = (array["nr_elems"], array["type_id"]) if array else (1, ident)
+            for at in range(offset, offset + times * self.size(each), self.size(each)):
+                if self.types[each]["kind"] == "STRUCT":
+                    found += self._members(self.types[each], at)
+                else:
+                    found.append((at, self.size(each), member["name"]))
         return found
 
 
@@ -147,20 +159,34 @@ def test_words_are_the_constants(header: Btf, prefix: str, words: tuple[str, ...
     assert [constants[prefix + word.upper()] for word in words] == list(range(len(words)))
 
 
-def test_the_built_object_has_this_format(header: Btf) -> None:
-    """The object in the package was built from this header: structs of both are the same."""
-    built = Btf(OBJECT)
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        (OBJECT, {"key", "head", "account", "cpu", "shared", "config"}),
+        (OF_DATABASES, {"key", "shared", "config", "peer", "connection", "db_text"}),
+    ],
+)
+def test_the_built_object_has_this_format(header: Btf, path: Path, names: set[str]) -> None:
+    """The objects in the package were built from this header: structs of both are the same."""
+    built = Btf(path)
     both = [name for name in FORMATS if built.named("STRUCT", name)]
 
-    assert {"key", "head", "account", "cpu", "shared", "config"} <= set(both)
+    assert names <= set(both)
     for name in both:
         assert built.fields(name) == header.fields(name)
 
 
-@pytest.mark.parametrize(("name", "length"), [("lives", wire.RING_BYTES), ("slow_spans", wire.SLOW_RING_BYTES)])
-def test_the_rings_are_as_long_as_python_thinks(name: str, length: int) -> None:
+@pytest.mark.parametrize(
+    ("path", "name", "length"),
+    [
+        (OBJECT, "lives", wire.RING_BYTES),
+        (OBJECT, "slow_spans", wire.SLOW_RING_BYTES),
+        (OF_DATABASES, "db_texts", wire.DB_TEXTS_BYTES),
+    ],
+)
+def test_the_rings_are_as_long_as_python_thinks(path: Path, name: str, length: int) -> None:
     """The size of a ring is part of the wire: it is where the reader wraps."""
-    built = Btf(OBJECT)
+    built = Btf(path)
     ring = built.types[built.named("VAR", name)["type_id"]]
     (size,) = (member["type_id"] for member in ring["members"] if member["name"] == "max_entries")
 

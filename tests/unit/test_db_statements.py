@@ -41,6 +41,7 @@ CUT = [
     (PG, "SELECT * FROM t WHERE id IN (1, 2, 3, ", "SELECT * FROM t WHERE id IN (?…"),
     (PG, "INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'c", "INSERT INTO t VALUES (?)…"),
     (PG, "INSERT INTO t VALUES (1, 'a'), (2, 'b'), (", "INSERT INTO t VALUES (?)…"),
+    (PG, "SELECT 1, 2, 3, 'a', 'b", "SELECT ?…"),
     (PG, "SELECT $ta", "SELECT ?…"),
     (PG, "SELECT $tag$ secr", "SELECT ?…"),
     (PG, "SELECT 1 /* secr", "SELECT ?…"),

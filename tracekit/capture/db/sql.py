@@ -81,7 +81,8 @@ _BECOMES = {"space": " ", "literal": "?", "cut": f"?{CUT}", "comment": CUT}
 _TAIL = re.compile(rf"[\s,;(]*{CUT}$")
 _SIGN = re.compile(r"([(\[,=<>] ?)[-+] ?(?=\?)")
 _ADJACENT = re.compile(r"\?(?: \?)+")
-_LIST = re.compile(rf"([(\[]) ?\?(?: ?, ?\?)+ ?(?=[)\]{CUT}])")
+_LIST = re.compile(r"([(\[]) ?\?(?: ?, ?\?)+ ?(?=[)\]])")
+_CUT_LIST = re.compile(rf"\?(?: ?, ?\?)+(?={CUT})")
 _ROWS = re.compile(rf"(\( ?\? ?\))(?: ?, ?\( ?\? ?\))*( ?, ?\( ?\??{CUT})?")
 
 
@@ -98,7 +99,8 @@ def normalise(text: str, system: str, *, cut: bool = False) -> str:
     if cut and not bare.endswith(CUT):
         bare += CUT
     bare = _TAIL.sub(CUT, bare)
-    bare = _LIST.sub(r"\1?", _ADJACENT.sub("?", _SIGN.sub(r"\1", bare)))
+    bare = _ADJACENT.sub("?", _SIGN.sub(r"\1", bare))
+    bare = _CUT_LIST.sub("?", _LIST.sub(r"\1?", bare))
     return _ROWS.sub(_one_row, bare)
 
 
