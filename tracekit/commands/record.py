@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from tracekit.capture.session import Progress, Summary
 
 SHORTEST_INTERVAL_NS = 100_000_000
-_PORTS = 1 << 16
+_PORTS, _DIGITS = 1 << 16, re.compile("[0-9]{1,5}")
 _REDRAW_NS = 250_000_000
 _DB_PORT = "Where a database listens: postgresql, mysql, redis, mongodb."
 
@@ -47,7 +48,7 @@ def db_port(text: str) -> tuple[int, str]:
     from tracekit.capture.db.ports import SYSTEMS  # noqa: PLC0415 - the help needs no collector
 
     port, equals, system = text.partition("=")
-    if not (equals and port.isascii() and port.isdigit() and 0 < int(port) < _PORTS):
+    if not (equals and _DIGITS.fullmatch(port) and 0 < int(port) < _PORTS):
         raise click.BadParameter(f"{text!r} is not PORT=SYSTEM, such as 6543=postgresql")
     if system not in SYSTEMS:
         raise click.BadParameter(f"{system!r} is none of {', '.join(SYSTEMS)}")
@@ -148,8 +149,10 @@ class _Status:
         self._live = live
         self._drawn_ns = 0
 
-    def attached(self, ms: float) -> None:
-        """Say that tracing has begun."""
+    def attached(self, ms: float, costs: list[str]) -> None:
+        """Say that tracing has begun, and what that costs where it is not next to nothing."""
+        for line in costs:
+            click.echo(f"tracekit: {line}", err=True)
         click.echo(f"tracekit: attached in {ms:.0f} ms", err=True)
 
     def show(self, progress: Progress) -> None:
