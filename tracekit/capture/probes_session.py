@@ -39,7 +39,7 @@ _NOBODY = "spans: no process of the target has any; `from tracekit import span`,
 
 def record(
     options: Options,
-    attached: Callable[[float], None],
+    attached: Callable[[float, list[str]], None],
     progress: Callable[[Progress], None],
     begin_ns: int,
 ) -> Summary:
@@ -60,7 +60,7 @@ def record(
             stack.callback(os.close, descriptor)
         writer = stack.enter_context(create(options, pids))
         session = stack.enter_context(closing(_Session(options, writer, pids)))
-        attached((time.monotonic_ns() - begin_ns) / 1e6)
+        attached((time.monotonic_ns() - begin_ns) / 1e6, [])
         try:
             reason = _run(session, signals, ends, progress)
             session.finish(reason)

@@ -73,7 +73,7 @@ class Summary:
 
 def record(
     options: Options,
-    attached: Callable[[float], None],
+    attached: Callable[[float, list[str]], None],
     progress: Callable[[Progress], None],
     begin_ns: int,
 ) -> Summary:
@@ -82,7 +82,8 @@ def record(
 
     Args:
         options: what to capture, and where to.
-        attached: called with the ms since *begin_ns* when all programs are attached.
+        attached: called when all programs are attached, with the ms since *begin_ns*, and what probes of
+            libraries cost their callers, a line each.
         progress: called at each tick.
         begin_ns: CLOCK_MONOTONIC when the user's command began.
 
@@ -111,7 +112,7 @@ def record(
         took_ms = (time.monotonic_ns() - begin_ns) / 1e6
         writer = stack.enter_context(create(options, pids))
         session = _Session(options, kernel, writer, tasks, start_ns)
-        attached(took_ms)  # not before: what users do on reading it is in the first interval of every source
+        attached(took_ms, kernel.library_probes)  # not before: what users do on reading it is in the first interval of every source
         if command:
             command.go()
         try:

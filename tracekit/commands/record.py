@@ -47,8 +47,8 @@ def db_port(text: str) -> tuple[int, str]:
     """Split `PORT=SYSTEM`: a database listens there."""
     from tracekit.capture.db.ports import SYSTEMS  # noqa: PLC0415 - the help needs no collector
 
-    port, equals, system = text.partition("=")
-    if not (equals and _DIGITS.fullmatch(port) and 0 < int(port) < _PORTS):
+    port, _, system = text.partition("=")
+    if not (system and _DIGITS.fullmatch(port) and 0 < int(port) < _PORTS):
         raise click.BadParameter(f"{text!r} is not PORT=SYSTEM, such as 6543=postgresql")
     if system not in SYSTEMS:
         raise click.BadParameter(f"{system!r} is none of {', '.join(SYSTEMS)}")
