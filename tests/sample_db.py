@@ -63,6 +63,10 @@ GAUGES = [
     ("db.in_flight.age", {"system": "postgresql"}, "ns", 2_100 * MS),
     ("db.in_flight", {"system": "redis"}, "count", 0),
 ]
+WAITING = [
+    {"role": "worker", **POSTGRESQL, "operation": "SELECT", "calls": 1, "age_ns": 2_100 * MS},
+    {"role": "cron", "system": "mysql", "operation": "-", "calls": 3, "age_ns": 7 * MS},
+]
 STATEMENTS = [
     ("SELECT score FROM runs WHERE id = ?", 140, 2 * MS),
     ("INSERT INTO runs\n  VALUES (?, ?, ?)", 13, 5 * MS),
@@ -89,7 +93,7 @@ def write(path: Path, *, modes: list[Mode] = MODES, missing: tuple[str, ...] = (
                     exemplars=sample_spans.exemplars(ids, spans, start),
                 )
             )
-        writer.finish([], {"reason": "duration", "missing": list(missing)})
+        writer.finish([], {"reason": "duration", "missing": list(missing), "calls": WAITING if modes is MODES else []})
 
 
 def _histograms(ids: dict[Series, int], drawn: list[tuple[Mode, NDArray[np.uint64]]]) -> list[HistogramDelta]:

@@ -164,6 +164,19 @@ class InFlight:
 
 
 @dataclass(frozen=True)
+class OpenCalls:
+    """Calls of a database that had not been answered when the recording ended; peer and operation "": not known."""
+
+    role: str
+    system: str
+    peer: str
+    operation: str
+    calls: int
+    age_ns: int
+    """Of the oldest."""
+
+
+@dataclass(frozen=True)
 class Loss:
     """Events that were seen but not recorded, by reason."""
 

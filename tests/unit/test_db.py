@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +17,7 @@ from tests.sample_spans import Mode
 from tracekit.analysis import db, sources
 from tracekit.analysis.summary import Summary
 from tracekit.cli import cli
+from tracekit.errors import RecordingError
 from tracekit.histogram import of_values
 from tracekit.records import Series, labels_of
 
@@ -237,3 +240,43 @@ def test_what_programs_call_things_is_harmless(tmp_path: Path) -> None:
 
     assert not {"\x1b", "\x07", "\r"} & set(text)
     assert max(len(line) for line in text.splitlines()) <= 80
+
+
+def test_calls_that_were_never_answered_are_told(recording: Path) -> None:
+    """The oldest first, with whose they are; a role has its own."""
+    whole = json.loads(tracekit("report", recording, "--json"))["databases_not_answered"]
+    mine = json.loads(tracekit("report", recording, "--role", "worker", "--json"))["databases_not_answered"]
+
+    assert [(one["role"], one["calls"], one["age_ns"]) for one in whole] == [
+        ("worker", 1, 2_100 * MS),
+        ("cron", 3, 7 * MS),
+    ]
+    assert mine == whole[:1]
+
+
+@pytest.mark.parametrize(
+    "calls",
+    ["5", '["x"]', '[{"role": 5}]', '[{"calls": "many"}]', '[{"age_ns": -1}]', '[{"calls": true}]', '{"a": 1}'],
+)
+def test_a_made_up_end_is_refused(recording: Path, tmp_path: Path, calls: str) -> None:
+    """One line, whatever a file says of calls that are under way."""
+    path = tmp_path / "x.tk"
+    path.write_bytes(recording.read_bytes())
+    with closing(sqlite3.connect(path)) as changed:
+        changed.execute("UPDATE meta SET value = ? WHERE key = 'end'", [f'{{"calls": {calls}}}'])
+        changed.commit()
+
+    done = CliRunner().invoke(cli, ["report", str(path)])
+
+    assert isinstance(done.exception, RecordingError)
+    assert "the file is damaged" in str(done.exception)
+
+
+def test_waits_that_are_of_spans_inside_are_said_to_be(tmp_path: Path) -> None:
+    """Where each call has a span of its own, the outer one has none: nothing must look as if it was free."""
+    outer = [mode for mode in MODES if mode.metric == "span.latency"]
+    sample_db.write(tmp_path / "x.tk", modes=[*outer, *MODES[:1]])
+
+    text = tracekit("report", tmp_path / "x.tk", "--span", "evaluation")
+
+    assert "Calls of databases inside\n  all its waits for them are in calls of the spans inside of it\n" in text

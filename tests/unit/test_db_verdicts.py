@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 
 from tests import sample_db
 from tests.sample_db import INTERVALS, MS
+from tests.sample_spans import Mode
 from tests.unit.evidence import evidence
 from tests.unit.test_why import missed as missed_by
 from tests.unit.test_why import parts_of, requests
@@ -104,6 +106,22 @@ def test_a_span_that_waited_for_a_database_names_it(recording: Path, tmp_path: P
     assert "4 % of the time of the slowest 1 % the server's" in advice["text"]
     assert "tracekit hist" in found["why"]["command"]
     assert "--metric db.latency --where span=evaluation --by operation" in found["why"]["command"]
+
+
+def test_calls_in_spans_inside_of_a_span_are_meant_too(tmp_path: Path) -> None:
+    """A span around each call (db.query) leaves none to the outer one; its advice is not of the few that are."""
+    inner = [
+        replace(mode, labels=mode.labels | {"span": "db.query"}) if mode.labels.get("operation") == "SELECT" else mode
+        for mode in sample_db.MODES
+    ]
+    few = Mode("worker", sample_db.REDIS | sample_db.INSIDE | {"operation": "GET"}, 2, MS, 0.1, {}, None, "db.latency")
+    sample_db.write(tmp_path / "x.tk", modes=[*inner, few])
+
+    found = verdict(tmp_path / "x.tk", tmp_path, 'span.latency{span="evaluation"}', 'p99 = "< 30ms"')
+
+    (advice,) = found["why"]["advice"]
+    assert "look at the server: postgresql 127.0.0.1:5432 SELECT p99" in advice["text"]
+    assert "--metric db.latency --by operation" in found["why"]["command"]
 
 
 def test_without_calls_a_wait_for_databases_gets_no_advice() -> None:

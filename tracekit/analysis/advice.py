@@ -13,6 +13,7 @@ from tracekit.analysis.failures import is_noise
 from tracekit.analysis.sources import CALLS
 from tracekit.analysis.summary import quantile
 from tracekit.histogram import merge
+from tracekit.records import WAITS
 from tracekit.units import format_count, format_ns, format_share, printable
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ WORTH = 0.1
 _STORM = 100
 """Failed path look-ups a second from which the search is worth a line. Our choice."""
 _TOP = 3
+_DB = WAITS.index("db")
 _CALLEE = ("system", "peer", "operation")
 
 
@@ -59,17 +61,29 @@ def advise(
     yield from _storms(objective, part)
 
 
-def calls_of(objective: Objective) -> Labels:
-    """Return the labels of the calls of databases that *objective* is about: those it names, or those in its spans."""
-    in_spans = objective.metric == "span.latency"
-    return tuple(pair for pair in objective.where if not in_spans or pair[0] in ("role", "span"))
+def calls_of(objective: Objective, part: Evidence) -> Labels:
+    """
+    Return the labels of the calls of databases that *objective* is about: those it names, or those in its spans.
+
+    Calls are of the innermost span alone. If they are less than half of what spans waited for, the others were made
+    in spans inside of them (`db.query`, around each), and all calls of the role are meant.
+    """
+    if objective.metric != "span.latency":
+        return objective.where
+    inside = tuple(pair for pair in objective.where if pair[0] in ("role", "span"))
+    found = [part.histograms[series].total for series in part.matching(CALLS, inside) if series in part.histograms]
+    waits = [parts.waits[:, _DB].sum() + parts.async_waits[:, _DB].sum() for parts in part.parts(objective.where, None)]
+    if sum(found) >= float(sum(waits)) / 2:
+        return inside
+    return tuple(pair for pair in inside if pair[0] == "role")
 
 
 def _db(objective: Objective, part: Evidence) -> str:
     """Name the operations in which most of the time was, with their latency."""
-    wanted = dict(calls_of(objective))
+    calls = calls_of(objective, part)
+    wanted = dict(calls)
     sums: dict[Labels, int] = {}
-    for series in part.matching(CALLS, calls_of(objective)):
+    for series in part.matching(CALLS, calls):
         labels = wanted | {name: value for name, value in series.labels if name in _CALLEE}
         key = tuple(sorted(labels.items()))
         sums[key] = sums.get(key, 0) + (part.histograms[series].total if series in part.histograms else 0)

@@ -92,13 +92,12 @@ class Flight:
     Calls of a system that were under way, sampled at each tick.
 
     Attributes:
-        mean: how many, on average; last: at the last sample.
+        mean: how many, on average.
         oldest_ns: the longest that any was seen to be under way.
     """
 
     system: str
     mean: float
-    last: int
     oldest_ns: int
 
 
@@ -221,8 +220,7 @@ def _flights(summary: Summary) -> tuple[Flight, ...]:
     for system, samples in numbers.items():
         oldest = max((round(each.max) for each in ages.get(system, [])), default=0)
         if any(each.max for each in samples):
-            mean, last = sum(each.mean for each in samples), sum(each.last for each in samples)
-            found.append(Flight(system, mean, round(last), oldest))
+            found.append(Flight(system, sum(each.mean for each in samples), oldest))
     return tuple(sorted(found, key=lambda each: (-each.mean, each.system)))
 
 

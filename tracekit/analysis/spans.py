@@ -175,6 +175,7 @@ def inside(summary: Summary, name: str, where: Mapping[str, str]) -> Summary:
         parts={series: part for series, part in summary.parts.items() if within(series)},
         unused={series: count for series, count in summary.unused.items() if within(series)},
         processes=[process for process in summary.processes if process.span == name],
+        open_calls=[],
         in_flight=[w for w in summary.in_flight if w.span == name and where.get("role", w.role) == w.role],
     )
 

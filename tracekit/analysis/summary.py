@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tracekit.histogram.parts import Parts
-    from tracekit.records import InFlight, Loss, Process, Series, StackWeight
+    from tracekit.records import InFlight, Loss, OpenCalls, Process, Series, StackWeight
     from tracekit.stacks import Stack
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
@@ -43,7 +43,7 @@ class Summary:
         parts: of each `span.latency` and `db.latency` that the kernel saw something of.
         unused: events of series that count calls of databases which others count too (analysis/sources.py).
         lossy, partial: intervals in which something was lost; that are known to lack data.
-        complete: the recording has ended, so that *in_flight* is known.
+        complete: the recording has ended, so that *in_flight* and *open_calls* are known.
         role: the one role the series with roles were cut down to, "" for all.
     """
 
@@ -57,6 +57,7 @@ class Summary:
     unused: Mapping[Series, int] = field(default_factory=dict)
     processes: Sequence[Process] = ()
     in_flight: Sequence[InFlight] = ()
+    open_calls: Sequence[OpenCalls] = ()
     losses: Sequence[Loss] = ()
     lossy: int = 0
     partial: int = 0
@@ -131,6 +132,7 @@ def of_role(summary: Summary, role: str) -> Summary:
         unused={series: count for series, count in summary.unused.items() if mine(series)},
         processes=[process for process in summary.processes if process.role == role],
         in_flight=[wait for wait in summary.in_flight if wait.role == role],
+        open_calls=[calls for calls in summary.open_calls if calls.role == role],
         role=role,
     )
 

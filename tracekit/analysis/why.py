@@ -122,7 +122,7 @@ def _command(
     if cause in _FLAME:
         role = ("--role", labels["role"]) if "role" in labels else ()
         return ("flamegraph", *between, *role, "-o", "worst.svg")
-    calls = calls_of(objective)
+    calls = calls_of(objective, evidence)
     if cause == "db" and evidence.matching(CALLS, calls):
         return ("hist", "--metric", CALLS, *_where(calls), "--by", "operation", *between)
     by = {"runq": ("oncpu", "role"), "child": ("spawn.ready", "role"), "awaiting": ("loop.busy", "thread")}

@@ -69,6 +69,7 @@ def _read(recording: Recording) -> Summary:
         parts=recording.parts(metric=""),
         processes=recording.processes(),
         in_flight=recording.in_flight(),
+        open_calls=recording.open_calls(),
         losses=recording.losses(),
         lossy=len(recording.lossy),
         partial=len(recording.partial),

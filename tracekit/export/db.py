@@ -20,6 +20,7 @@ def document(summary: Summary) -> Document:
     return {
         "databases": [_database(summary, one) for one in found.found],
         "databases_in_flight": [dataclasses.asdict(flight) for flight in found.flights],
+        "databases_not_answered": [dataclasses.asdict(calls) for calls in summary.open_calls],
         "databases_also_seen": [
             {"system": system, "source": source, "calls": count} for system, source, count in found.others
         ],

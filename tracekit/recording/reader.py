@@ -23,6 +23,7 @@ from tracekit.records import (
     Interval,
     Labels,
     Loss,
+    OpenCalls,
     Process,
     Series,
     StackWeight,
@@ -266,6 +267,12 @@ class Recording:
         with Damage(self.path):
             return [InFlight(*row) for row in self._db.execute(query)]
 
+    def open_calls(self) -> list[OpenCalls]:
+        """Return the calls of databases that had not been answered when the recording did end, the oldest first."""
+        with Damage(self.path):
+            found = [_open_calls(row) for row in self.end.get("calls", [])]
+        return sorted(found, key=lambda calls: -calls.age_ns)
+
     def losses(self) -> list[Loss]:
         """Return lost events by reason, most first."""
         query = "SELECT reason, SUM(count) FROM loss GROUP BY reason ORDER BY 2 DESC"
@@ -405,6 +412,15 @@ def _numbered(rows: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int
     ):
         raise ValueError("its intervals are not in sequence")
     return rows
+
+
+def _open_calls(row: dict[str, Any]) -> OpenCalls:
+    """Check and name what the end of a recording says of some calls. Raises ValueError, TypeError or AttributeError."""
+    words = [row.get(name, "") for name in ("role", "system", "peer", "operation")]
+    numbers = [row.get(name, 0) for name in ("calls", "age_ns")]
+    if not all(isinstance(word, str) for word in words) or any(type(n) is not int or n < 0 for n in numbers):
+        raise ValueError("calls that are under way are not what they should be")
+    return OpenCalls(*words, *numbers)
 
 
 def _labels(text: str) -> Labels:

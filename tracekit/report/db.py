@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
     from tracekit.analysis.breakdown import Breakdown
     from tracekit.analysis.db import Calls, Database, Databases
+    from tracekit.analysis.spans import Detail
     from tracekit.analysis.summary import Summary
     from tracekit.histogram import Histogram
+    from tracekit.records import OpenCalls
 
 _SOURCES = {"library": "seen in client libraries", "probe": "as the program's spans"}
 """Beside sockets, which need no words."""
@@ -27,7 +29,8 @@ _OTHERS = {"fault": "page fault", "child": "child process", "other": "other wait
 _BLAMES = {db.CLIENT: "its thread did other work for", db.QUEUE: "its thread waited for a CPU for"}
 _MISSING = ("calls of databases", "library probes")
 """How lines on what could not be measured of them begin."""
-_PEERS, _OPERATIONS, _ERRORS, _STATEMENTS = 6, 5, 5, 5
+_PEERS, _OPERATIONS, _ERRORS, _STATEMENTS, _OPEN = 6, 5, 5, 5, 5
+_MOSTLY = 0.5
 _NO_ROOM = "<other>"
 _NAME = 36
 _STATEMENT = 46
@@ -50,10 +53,17 @@ def is_of_databases(line: str) -> bool:
     return line.startswith(_MISSING)
 
 
-def inside(summary: Summary) -> list[str]:
-    """Return the lines on the calls that spans made, *summary* being of what happened inside; none without any."""
-    found = db.of(summary)
-    return [heading("Calls of databases inside"), *_body(summary, found)] if found else []
+def inside(detail: Detail) -> list[str]:
+    """Return the lines on the calls that spans made; none without any."""
+    found = db.of(detail.inside)
+    waited = detail.span.anatomy.whole.components[db.SERVER] if detail.span.anatomy else 0
+    known = sum(each.calls.latency.total for each in found.found)
+    if known < _MOSTLY * waited:
+        nested = [f"  {'most of' if found else 'all'} its waits for them are in calls of the spans inside of it"]
+    else:
+        nested = []
+    body = [*_body(detail.inside, found), *nested]
+    return [heading("Calls of databases inside"), *body] if body else []
 
 
 def _body(summary: Summary, found: Databases) -> list[str]:
@@ -63,7 +73,7 @@ def _body(summary: Summary, found: Databases) -> list[str]:
     if rest:
         count = format_count(sum(each.calls.tried for each in rest))
         lines.append(f"  and {len(rest)} more: {count} calls (--json has all)")
-    return [*lines, *_under_way(found), *_statements(found), *_seen_too(found)]
+    return [*lines, *_under_way(found), *_open(summary.open_calls), *_statements(found), *_seen_too(found)]
 
 
 def _blocks(summary: Summary, shown: Sequence[Database]) -> list[str]:
@@ -100,7 +110,8 @@ def _marks(part: Histogram) -> list[str]:
 def _facts(each: Database) -> list[str]:
     lines = _unnamed(each) + _failed(each.calls) + _anatomy(each)
     if each.connections and each.connections.max:
-        lines.append(f"    {format_count(each.connections.max)} connections at most")
+        most = each.connections.max
+        lines.append(f"    {format_count(most)} connection{'' if most == 1 else 's'} at most")
     if each.encrypted:
         count = format_count(each.encrypted)
         lines.append(f"    {count} calls through TLS: of what, and how they failed, cannot be seen")
@@ -163,9 +174,20 @@ def _under_way(found: Databases) -> list[str]:
     for each in found.flights:
         words = [f"{format_count(each.mean)} calls under way on average"]
         words += [f"one of them for {format_ns(each.oldest_ns)}"] if each.oldest_ns else []
-        words += [f"{format_count(each.last)} at the end"] if each.last else []
         lines += flow([f"  {fit(each.system, 16)}: {words[0]}", *words[1:]], 4)
     return lines
+
+
+def _open(found: Sequence[OpenCalls]) -> list[str]:
+    """Return the calls that were never answered while recorded, the oldest first."""
+    rows = []
+    for each in found[:_OPEN]:
+        name = " ".join(word for word in (each.system, each.peer, each.operation) if word not in ("", "-"))
+        count = "" if each.calls == 1 else f", {format_count(each.calls)} such calls"
+        rows.append([f"  {format_ns(each.age_ns)}", f"{fit(name, 52)}{count}", fit(each.role, 16)])
+    more = len(found) - _OPEN
+    rest = [f"  and {more} more: --json has all"] if more > 0 else []
+    return ["  not answered at the end, for so long:", *table(rows, "><<"), *rest] if rows else []
 
 
 def _statements(found: Databases) -> list[str]:
