@@ -78,7 +78,10 @@ def test_a_signal_ends_it_with_a_complete_recording(lab: Lab, number: int) -> No
 
     assert ended == 130
     assert run.recording.complete
-    assert run.wall("hog", "hog")[("on-CPU",)][0] >= 0.2 * run.recording.duration_ns
+    # it never sleeps: where others compete for its CPU, it waits for that
+    ran_ns, queued_ns = (run.wall("hog", "hog").get((part,), (0, 0))[0] for part in ("on-CPU", "run queue"))
+    assert ran_ns > 0
+    assert ran_ns + queued_ns >= 0.2 * run.recording.duration_ns
     check_intervals(run.recording)
     assert len(ours) > 5
     until(lambda: not ours & loaded(), "the kernel to drop the programs", 20)

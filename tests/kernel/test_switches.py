@@ -77,17 +77,20 @@ def test_a_wake_up_that_crosses_cpus_is_on_its_way_for_some_time(lab: Lab) -> No
     """
     On one CPU waking and wakeup are one moment, and no event; one that another CPU has to finish takes time.
 
-    The kernel leaves it to the other CPU only if that is idle, which a busy machine may not offer at once.
+    The kernel leaves it to the other CPU only if that is idle (ttwu_queue_cond), so on a machine whose CPUs
+    are busy all the time there is none: one is owed once they were idle for two ticks in all.
     """
+    idle_ns = 0
     for _ in range(10):
         run = lab.run("$W/pingpong $T/pingpong.json 1009 0 1", "--no-errors")
         voluntary = run.counts("switches", "kind", role="pingpong")[("voluntary",)]
         wakes = run.events("runq.wake", role="pingpong")
+        idle_ns += run.truth["pingpong"]["idle_ns"]
         if wakes.count:
             break
 
-    assert 0 < wakes.count <= voluntary
-    assert wakes.low > 0
+    assert wakes.count <= voluntary
+    assert wakes.low > 0 if wakes.count else idle_ns < 20_000_000
 
 
 def test_time_on_cpu_is_the_clock_of_the_process(competition: Run) -> None:
@@ -132,27 +135,36 @@ def test_sleepers_do_not_lengthen_the_run_queue(lab: Lab) -> None:
     """
     Of two threads that wake each other on one CPU, at many a sample nobody waits.
 
-    Kernels that dequeue late (6.12) leave the sleeper in the queue at every other switch: to count
-    it would leave next to no sample without a waiting task. Others may use this CPU meanwhile, so
-    the best of five recordings counts.
+    Kernels that dequeue late (6.12) leave the sleeper in the queue at every other switch: to count it
+    would leave next to no sample without a waiting task. Others on this CPU wait too, or make the two wait:
+    so the best of six recordings counts, and on a machine that never leaves the two nine tenths of the CPU
+    nothing can be said.
     """
-    free = [0.0]
-    while len(free) <= 5 and max(free) < 0.1:
+    free, own = [0.0], [0.0]
+    while len(free) <= 6 and max(free) < 0.1:
         run = lab.run("$W/pingpong $T/pingpong.json 60013 0", "--no-errors", "-i", "1s")
-        length = run.events("runq.length", cpu="0")
+        length, truth = run.events("runq.length", cpu="0"), run.truth["pingpong"]
         free.append(float(length.counts[0]) / length.count)
+        own.append(truth["cpu_ns"] / truth["wall_ns"])
 
-    assert max(free) >= 0.1
+    assert max(free) >= 0.1 or max(own) < 0.9
 
 
 @pytest.mark.parametrize("thread", THREADS)
 def test_the_wall_time_of_a_thread_adds_up(threads: Run, thread: str) -> None:
-    """On CPU + run queue + blocked is the time the thread was there, to 1 %."""
+    """
+    On CPU + run queue + blocked is the time the thread was there, to 1 %.
+
+    That is at least what it observes of itself, and at most what its creator does: in between it may have to
+    wait for a CPU before its first look at the clock, and after its last.
+    """
     observed_ns, _, _, _ = threads.truth["threads"][thread]
+    joined_ns = threads.truth["threads"]["joined_ns"][THREADS.index(thread)]
 
     total_ns, _ = added(list(threads.wall("threads", thread).values()))
 
-    assert total_ns == pytest.approx(observed_ns, rel=0.01 * SLACK, abs=2e6)
+    slack_ns = 2e6 + 0.01 * SLACK * observed_ns
+    assert observed_ns - slack_ns <= total_ns <= joined_ns + slack_ns
 
 
 @pytest.mark.parametrize("thread", THREADS)

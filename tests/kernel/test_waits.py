@@ -68,14 +68,19 @@ def test_histograms_hold_what_the_stacks_hold(waits: Run) -> None:
 
 
 def test_a_page_fault_is_a_wait_outside_of_calls(lab: Lab) -> None:
-    """Seven faults that another thread resolves after 10 ms each: reason `fault`, no system call."""
+    """
+    Seven faults that another thread resolves after 10 ms each: reason `fault`, no system call.
+
+    A kernel that is short of memory, or reclaims what nobody used of late, adds short ones of the program itself.
+    """
     run = lab.run("$W/faults $T/faults.json 7 10")
 
     waited_ns, events = run.wall("faults", "faults").get(("blocked", "fault", "-"), (0, 0))
 
-    assert events == 7
+    waits = run.events("offcpu", role="faults", reason="fault")
+    assert events >= 7
+    assert round(waits.share_above(9_000_000) * waits.count) == 7
     assert 0.8 * 70e6 <= waited_ns <= run.truth["faults"]["spent_ns"]
-    assert run.events("offcpu", role="faults", reason="fault").count >= 7
 
 
 def test_a_stopped_process_waits_for_nothing_else(lab: Lab) -> None:
@@ -105,12 +110,17 @@ def test_reads_and_writes_around_the_page_cache_wait_for_the_disk(lab: Lab) -> N
 
 @pytest.mark.skipif(not has_disk(), reason="needs a disk; this machine has none")
 def test_page_faults_on_a_file_are_faults(lab: Lab) -> None:
-    """Pages that are not in the cache: as many waits as the kernel counts major faults."""
-    run = lab.run("$W/disk $T/disk.json $T/data")
-    truth = run.truth["disk"]
+    """
+    Pages that are not in the cache: as many waits as the kernel counts.
 
-    waited_ns, events = run.wall("disk", "disk")[("blocked", "fault", "-")]
+    It counts a major fault for each, but a fast disk may have the page there before the program sleeps.
+    """
+    run = lab.run("$W/disk $T/disk.json $T/data")
+    truth, wall = run.truth["disk"], run.wall("disk", "disk")
+
+    waited_ns, events = wall.get(("blocked", "fault", "-"), (0, 0))
+    _, advised = added([found for frames, found in wall.items() if frames[-1] == "fadvise64"])  # to drop the page
 
     assert truth["major_faults"] >= 31
-    assert 0.5 * truth["major_faults"] <= events <= 2 * truth["major_faults"]
+    assert truth["faults_slept"] <= events + advised <= truth["faults_slept"] + 3
     assert waited_ns <= truth["faults_ns"]

@@ -43,6 +43,8 @@ int main(int argc, char **argv)
 	pthread_t thread;
 	volatile char sum = 0;
 
+	long long start = now_ns();
+
 	begin(argv);
 	ms = atoi(argv[3]);
 	faultfd = syscall(SYS_userfaultfd, O_CLOEXEC);
@@ -50,7 +52,6 @@ int main(int argc, char **argv)
 		die("cannot handle page faults");
 	if (pthread_create(&thread, NULL, resolve, NULL))
 		die("cannot start a thread");
-	long long start = now_ns();
 	for (int i = 0; i < count; i++)
 		sum += map[i * PAGE];
 	say("spent_ns", now_ns() - start);

@@ -11,7 +11,6 @@ int main(int argc, char **argv)
 	pin(atoi(argv[3]));
 	long long start = now_ns();
 	burn_until(start + atoi(argv[2]) * 1000000LL);
-	say("wall_ns", now_ns() - start);
 	say_self();
 	finish();
 	return 0;

@@ -2,7 +2,8 @@
 // Five named threads mix work, sleep, a contended lock and yields for MS each, and tell how long each lived.
 // Arguments: TRUTH MS
 //
-// Truth, by thread name: [observed ns, CPU ns, ns runnable but waiting, times on a CPU].
+// Truth, by thread name: [observed ns, CPU ns, ns runnable but waiting, times on a CPU]; joined_ns: from
+// before each began until it was known to have ended, in the order of names.
 #include "truth.h"
 
 enum { THREADS = 5 };
@@ -53,16 +54,22 @@ static void *live(void *argument)
 int main(int argc, char **argv)
 {
 	pthread_t threads[THREADS];
+	long long joined[THREADS];
 
 	if (argc < 3)
 		return 2;
 	begin(argv);
 	ms = atoi(argv[2]);
-	for (intptr_t i = 0; i < THREADS; i++)
+	for (intptr_t i = 0; i < THREADS; i++) {
+		joined[i] = -now_ns();
 		if (pthread_create(&threads[i], NULL, live, (void *)i))
 			die("cannot start a thread");
-	for (int i = 0; i < THREADS; i++)
+	}
+	for (int i = 0; i < THREADS; i++) {
 		pthread_join(threads[i], NULL);
+		joined[i] += now_ns();
+	}
+	say_list("joined_ns", joined, THREADS);
 	say_self();
 	finish();
 	return 0;

@@ -37,8 +37,50 @@ __attribute__((noreturn, format(printf, 1, 2))) static inline void die(const cha
 	exit(99);
 }
 
+static inline long long on_clock(clockid_t clock)
+{
+	struct timespec at;
+
+	clock_gettime(clock, &at);
+	return at.tv_sec * 1000000000LL + at.tv_nsec;
+}
+
+// /proc/self/task/TID/schedstat: ns on a CPU, ns runnable but waiting for one, times it got one.
+static inline void schedstat(int tid, long long *ran_ns, long long *waited_ns, long long *slices)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/schedstat", tid);
+	FILE *file = fopen(path, "re");
+
+	if (!file || fscanf(file, "%lld %lld %lld", ran_ns, waited_ns, slices) != 3)
+		die("cannot read %s", path);
+	fclose(file);
+}
+
+// What the kernel knows of this process, and how long its first thread stood in a run queue.
+struct own {
+	long long at_ns, cpu_ns, voluntary, involuntary, waited_ns;
+};
+
+static struct own truth_at_begin;
+
+static inline struct own own_now(void)
+{
+	struct own own = { .at_ns = on_clock(CLOCK_MONOTONIC), .cpu_ns = on_clock(CLOCK_PROCESS_CPUTIME_ID) };
+	struct rusage use;
+	long long ran, slices;
+
+	schedstat(getpid(), &ran, &own.waited_ns, &slices);
+	getrusage(RUSAGE_SELF, &use);
+	own.voluntary = use.ru_nvcsw;
+	own.involuntary = use.ru_nivcsw;
+	return own;
+}
+
 static inline void begin(char **argv)
 {
+	truth_at_begin = own_now();
 	snprintf(truth_path, sizeof(truth_path), "%s", argv[1]);
 	snprintf(truth_draft, sizeof(truth_draft), "%s.draft", truth_path);
 	truth_file = fopen(truth_draft, "we");
@@ -60,14 +102,6 @@ static inline void say_list(const char *key, const long long *values, int count)
 		fprintf(truth_file, "%s%lld", i ? ", " : "", values[i]);
 	fputs("]", truth_file);
 	truth_comma = ",\n ";
-}
-
-static inline long long on_clock(clockid_t clock)
-{
-	struct timespec at;
-
-	clock_gettime(clock, &at);
-	return at.tv_sec * 1000000000LL + at.tv_nsec;
 }
 
 static inline long long now_ns(void)
@@ -99,19 +133,6 @@ static inline void pin(int cpu)
 		die("cannot run on CPU %d", cpu);
 }
 
-// /proc/self/task/TID/schedstat: ns on a CPU, ns runnable but waiting for one, times it got one.
-static inline void schedstat(int tid, long long *ran_ns, long long *waited_ns, long long *slices)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/self/task/%d/schedstat", tid);
-	FILE *file = fopen(path, "re");
-
-	if (!file || fscanf(file, "%lld %lld %lld", ran_ns, waited_ns, slices) != 3)
-		die("cannot read %s", path);
-	fclose(file);
-}
-
 static inline char state_of(int tid)
 {
 	char path[64], line[512] = "";
@@ -135,20 +156,19 @@ static inline void until_asleep(int tid)
 		usleep(200);
 }
 
-// The truth every workload can tell of its whole process, children not included.
+// The truth every workload can tell of its whole process, children not included, from begin() to
+// here. What came before is partly not its own: until its exec it was the process of its parent,
+// under the parent's name, and is recorded so.
 static inline void say_self(void)
 {
-	struct rusage use;
-	long long ran, waited, slices;
+	struct own now = own_now();
 
-	schedstat(getpid(), &ran, &waited, &slices);
-	getrusage(RUSAGE_SELF, &use);
 	say("pid", getpid());
-	say("cpu_ns", on_clock(CLOCK_PROCESS_CPUTIME_ID));
-	say("voluntary", use.ru_nvcsw);
-	say("involuntary", use.ru_nivcsw);
-	say("leader_runq_ns", waited);
-	say("leader_slices", slices);
+	say("cpu_ns", now.cpu_ns - truth_at_begin.cpu_ns);
+	say("voluntary", now.voluntary - truth_at_begin.voluntary);
+	say("involuntary", now.involuntary - truth_at_begin.involuntary);
+	say("leader_runq_ns", now.waited_ns - truth_at_begin.waited_ns);
+	say("wall_ns", now.at_ns - truth_at_begin.at_ns);
 	say("end_ns", now_ns());
 }
 
