@@ -45,6 +45,8 @@ _LOSSES = {
     "probe_rows": "numbers or names of spans that make no sense",
     "probe_room": "errors or values that found no room in their process",
 }
+_ABSENT = "no NVIDIA device here"
+"""How a line ends that tells of nothing there is to measure (capture/nvidia.py)."""
 _ROWS = 6
 _NOISE = 4
 _GPUS = 8
@@ -68,7 +70,7 @@ def report(recording: Recording, summary: Summary, *, all_errors: bool = False) 
         _spawns(summary),
         _use(summary, recording.host.memory_bytes),
         _in_flight(summary),
-        _gaps([*(line for line in recording.missing if not db_text.is_of_databases(line)), *_unhooked(summary)]),
+        _gaps([*filter(_is_gap, recording.missing), *_unhooked(summary)]),
         [*_loss(summary, len(recording.intervals)), _cost(summary), _LEGEND],
     ]
     return [line for section in sections if section for line in ("", *section)][1:]
@@ -397,6 +399,11 @@ def _gaps(findings: Sequence[str]) -> list[str]:
     if not findings:
         return []
     return [heading("Not measured here"), *(f"  {fit(finding, WIDTH - 2)}" for finding in findings)]
+
+
+def _is_gap(line: str) -> bool:
+    """Tell whether *line*, on what was not measured, belongs here: databases have their section."""
+    return not line.endswith(_ABSENT) and not db_text.is_of_databases(line)
 
 
 def _unhooked(summary: Summary) -> list[str]:
