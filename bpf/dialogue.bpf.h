@@ -72,41 +72,47 @@ static __always_inline void forget(__u64 socket)
 
 // --- A call ends ------------------------------------------------------------------------------
 
-// The span with *key* has waited for the answer: what its thread saw of that as network and poll, and if it was
-// suspended the time itself, is time of the database.
-__noinline int attribute(struct connection *c, struct span_key *span, struct span_sums *now)
+static __always_inline __u64 later(__u64 a, __u64 b)
 {
-	struct open_key key;
+	return a > b ? a : b;
+}
+
+// The calling thread has received an answer that *span* waited for. What it saw of that as network and poll, and if
+// the span was suspended the time itself, is time of the database. *state* is NULL if another thread has asked.
+__noinline int attribute(struct connection *c, struct span_key *span, struct task_state *state)
+{
 	struct open_span *open;
+	struct open_key key;
 
 	if (!c || !span || !span->start_ns)
 		return 0;
 	key.span = *span;
 	key.tgid = c->pid_tgid >> 32;
 	open = bpf_map_lookup_elem(&open_spans, &key);
-	if (!open)
-		return 0;
+	if (!open) {	// no switch has met it yet: it asked, and went on to await
+		if (!state || span->start_ns < state->spans.since_ns)
+			return 0;
+		open = new_open_span(&state->spans, &key);
+		if (!open)
+			return 0;
+	}
 	if (!open->pid) {
 		if (c->ready_ns > c->start_ns)
 			open->had.wait_ns[WAIT_DB] += c->ready_ns - c->start_ns;
 		return 0;
 	}
-	if (!now || open->pid != (__u32)c->pid_tgid)
+	if (!state || open->pid != (__u32)c->pid_tgid)
 		return 0;
 
 	// sums only grow: what is taken from one here and given to another shows when they are compared
-	__u64 polled = now->wait_ns[R_POLL], waited = now->wait_ns[R_NETWORK];
-	__u64 polled_before = c->polled_ns, waited_before = c->waited_ns;
+	struct span_sums *now = &state->spans.sums, *base = &open->base;
+	__u64 polled = later(base->wait_ns[R_POLL], c->polled_ns), waited = later(base->wait_ns[R_NETWORK], c->waited_ns);
 
-	if ((__s64)(open->base.wait_ns[R_POLL] - polled_before) > 0)
-		polled_before = open->base.wait_ns[R_POLL];
-	if ((__s64)(open->base.wait_ns[R_NETWORK] - waited_before) > 0)
-		waited_before = open->base.wait_ns[R_NETWORK];
-	polled = (__s64)(polled - polled_before) > 0 ? polled - polled_before : 0;
-	waited = (__s64)(waited - waited_before) > 0 ? waited - waited_before : 0;
-	open->base.wait_ns[R_POLL] += polled;
-	open->base.wait_ns[R_NETWORK] += waited;
-	open->base.wait_ns[WAIT_DB] -= polled + waited;
+	polled = now->wait_ns[R_POLL] - polled;
+	waited = now->wait_ns[R_NETWORK] - waited;
+	base->wait_ns[R_POLL] += polled;
+	base->wait_ns[R_NETWORK] += waited;
+	base->wait_ns[WAIT_DB] -= polled + waited;
 	return 0;
 }
 
@@ -114,7 +120,6 @@ __noinline int attribute(struct connection *c, struct span_key *span, struct spa
 static __always_inline void begin_answer(struct connection *c, struct task_struct *task, struct task_state *state)
 {
 	bool mine = c->pid_tgid == pid_tgid_of(task);
-	struct span_sums *sums = mine && state->probed ? &state->spans.sums : NULL;
 
 	if (!c->ready_ns)	// no hook told: when was this thread woken?
 		c->ready_ns = mine && state->waking_ns > c->start_ns ? state->waking_ns : c->start_ns;
@@ -127,7 +132,7 @@ static __always_inline void begin_answer(struct connection *c, struct task_struc
 	for (int i = 0; i < DB_SPANS; i++) {
 		struct span_key span = { .node = c->spans[i].node, .start_ns = c->spans[i].start_ns };
 
-		attribute(c, &span, sums);
+		attribute(c, &span, mine && state->probed ? state : NULL);
 	}
 }
 

@@ -92,6 +92,7 @@ static __always_inline struct open_span *new_open_span(struct task_spans *spans,
 }
 
 // Waits cannot be longer than the latency: what was waited between the probe's clock and its publishing is taken off.
+// First of the wait for databases: calls that one span has under way at the same time are each counted whole.
 static __always_inline void fit(struct span_sums *sums, __u64 latency)
 {
 	__u64 excess = 0;
@@ -104,9 +105,10 @@ static __always_inline void fit(struct span_sums *sums, __u64 latency)
 	excess -= latency;
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < WAITS; i++) {
-		__u64 off = sums->wait_ns[i] < excess ? sums->wait_ns[i] : excess;
+		__u64 *wait = &sums->wait_ns[i ? i - 1 : WAIT_DB];
+		__u64 off = *wait < excess ? *wait : excess;
 
-		sums->wait_ns[i] -= off;
+		*wait -= off;
 		excess -= off;
 	}
 }
