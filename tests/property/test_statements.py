@@ -11,7 +11,7 @@ SECRET = "S3cr3t"
 WORDS = ("SELECT", "FROM", "t1", "WHERE", "a_b", "IN", "e", "E", "x", "N", "U&", "_utf8", "date", "ünïcode", "VALUES")
 SIGNS = ("(", ")", ",", "=", "<>", "||", "->>", "::", "-", "+", "*", "/", ".", ";", "@", ":", "&", "~", "?")
 SPACES = ("", " ", "\n", "\t ")
-SYSTEMS = ("postgresql", "mysql", "sqlite")
+SYSTEMS = ("postgresql", "mysql")
 
 inside = st.text(st.sampled_from('ab \n\t,;()%_é…#-/*$1"`'), max_size=8).map(lambda text: text + SECRET + text)
 numbers = st.sampled_from(["7", "7.5", ".5e-3", "0x", "1_", "9"]).map(lambda digits: f" {digits}123456789")
@@ -40,13 +40,11 @@ def dollars() -> st.SearchStrategy[str]:
 LITERALS = {
     "postgresql": plain("", "B", "x", "N", "U&", "u&") | escaped("E", "'") | escaped("e", "'") | dollars() | numbers,
     "mysql": escaped("", "'") | escaped("", '"') | escaped("N", "'") | escaped("_utf8mb4", "'") | numbers,
-    "sqlite": plain("", "x", "X") | numbers,
 }
-NAMES = {"postgresql": ('"a ""b\'"',), "mysql": ("`a``b'\"`",), "sqlite": ('"a\'b"', "`a'b`", "[a'b]")}
+NAMES = {"postgresql": ('"a ""b\'"',), "mysql": ("`a``b'\"`",)}
 COMMENTS = {
     "postgresql": (f"/* '{SECRET} */", f"-- '{SECRET}\n", f"/* /* {SECRET} */ {SECRET} */"),
     "mysql": (f"/* '{SECRET} */", f"-- '{SECRET}\n", f"# '{SECRET}\n", f"/*! '{SECRET} */ {SECRET}' */"),
-    "sqlite": (f"/* '{SECRET} */", f"-- '{SECRET}\n"),
 }
 
 

@@ -2,8 +2,8 @@
 What a statement asks, without what it asks for: SQL with every literal replaced by `?`.
 
 A scanner of tokens, not a parser. Where two servers, or two settings of one, would not agree where
-a literal ends, it does not guess: the rest of the text is dropped, and `…` stands for it. What
-is an identifier to the SQL standard is kept, so `"text"` is for PostgreSQL and SQLite.
+a literal ends, it does not guess: the rest of the text is dropped, and `…` stands for it. One setting
+is believed to be the default, as nearly every client escapes by it: MySQL's NO_BACKSLASH_ESCAPES is off.
 
 Sources:
     PostgreSQL's scanner (src/backend/parser/scan.l): dollar quotes, E'', nested comments, `$1`.
@@ -67,12 +67,6 @@ _TOKENS = {
         name=_quoted("`"),
         cut="""['"`]""",
     ),
-    "sqlite": _pattern(
-        comment=r"--[^\r\n]*",
-        literal="|".join(("[xX]?" + _quoted("'"), r"\?\d+")),
-        name="|".join((_quoted('"'), _quoted("`"), r"\[[^\]]*\]")),
-        cut=r"""['"`\[]""",
-    ),
 }
 SYSTEMS = frozenset(_TOKENS)
 """Those that are asked in SQL."""
@@ -92,7 +86,7 @@ def normalise(text: str, system: str, *, cut: bool = False) -> str:
 
     Args:
         text: as it was sent, or its beginning.
-        system: `postgresql`, `mysql` or `sqlite`: how it quotes.
+        system: `postgresql` or `mysql`: how it quotes.
         cut: the text goes on, and its end is not here.
     """
     bare = _TOKENS[system].sub(_replacement, text).strip(" ;")
