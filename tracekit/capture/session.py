@@ -112,7 +112,8 @@ def record(
         took_ms = (time.monotonic_ns() - begin_ns) / 1e6
         writer = stack.enter_context(create(options, pids))
         session = _Session(options, kernel, writer, tasks, start_ns)
-        attached(took_ms, kernel.library_probes)  # not before: what users do on reading it is in the first interval of every source
+        # not before: what users do on reading it is in the first interval of every source
+        attached(took_ms, kernel.library_probes)
         if command:
             command.go()
         try:
