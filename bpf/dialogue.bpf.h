@@ -509,8 +509,8 @@ __noinline int hear(__u64 key)
 		__builtin_memset(&s->peer, 0, sizeof(s->peer));
 		if (find_peer(socket, &s->peer))
 			new_connection(key, s, DB_MYSQL, s->peer.family == AF_UNIX ? inode_of(socket) : 0);
-	} else if (recognise(s, key)) {
-		doubt(key, inode_of(socket), MAX_TRIES);
+	} else if (s->head[0] == '*' && is_digit(s->head[1])) {
+		doubt(key, inode_of(socket), MAX_TRIES);	// answers of Redis may look like requests, others do not
 	}
 	return 0;
 }

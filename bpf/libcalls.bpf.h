@@ -89,6 +89,7 @@ struct library_thread {
 	__u64 result;		// of the call that ended last, and its row
 	struct key last;
 	__u64 failed;		// last failed, and nobody has said how yet
+	__u64 running;		// the statement that was begun last; 0: it has ended
 	__u32 preparing;
 	__u32 unused;
 	struct prepared prepared[MAX_PREPARED];
@@ -126,6 +127,14 @@ static __always_inline struct library_object object_of(struct task_struct *task,
 	struct library_object object = { .at = at, .tgid = task->tgid };
 
 	return object;
+}
+
+// A statement that is known by its address alone.
+static __always_inline struct library_statement statement_of(struct task_struct *task, __u64 at)
+{
+	struct library_statement statement = { .at = at, .tgid = task->tgid };
+
+	return statement;
 }
 
 // Has the library called itself? Then it is part of a call that began outside.

@@ -21,15 +21,6 @@ static __always_inline int mysql_asks(struct called *regs, struct task_struct *t
 	return begin_call(&object, site, DB_MYSQL, operation, bpf_ktime_get_ns());
 }
 
-static __always_inline struct library_statement mysql_statement(struct task_struct *task, __u64 at)
-{
-	struct library_statement statement = {};
-
-	statement.at = at;
-	statement.tgid = task->tgid;
-	return statement;
-}
-
 SEC("uprobe")
 int on_mysql_query(struct called *regs)
 {
@@ -43,17 +34,15 @@ int on_mysql_prepare(struct called *regs)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct library_statement statement;
-	union db_name word = {};
 	__u32 verb;
 
 	if (!state_of(task))
 		return 0;
-	statement = mysql_statement(task, regs->di);
+	statement = statement_of(task, regs->di);
 	verb = verb_id(regs->si);
 	if (bpf_map_update_elem(&library_statements, &statement, &verb, BPF_ANY))
 		count_loss(LOSS_NAMES);
-	__builtin_memcpy(word.text, "PREPARE", 8);
-	return mysql_asks(regs, task, db_name_id(&word));
+	return mysql_asks(regs, task, word_id("PREPARE"));
 }
 
 SEC("uprobe")
@@ -61,15 +50,13 @@ int on_mysql_execute(struct called *regs)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct library_statement statement;
-	union db_name word = {};
 	__u32 *verb;
 
 	if (!state_of(task))
 		return 0;
-	statement = mysql_statement(task, regs->di);
+	statement = statement_of(task, regs->di);
 	verb = bpf_map_lookup_elem(&library_statements, &statement);
-	__builtin_memcpy(word.text, "EXECUTE", 8);
-	return mysql_asks(regs, task, verb ? *verb : db_name_id(&word));
+	return mysql_asks(regs, task, verb ? *verb : word_id("EXECUTE"));
 }
 
 SEC("uretprobe")

@@ -13,14 +13,6 @@
 
 enum { PG_DIAG_SQLSTATE = 'C', SQLSTATE_LEN = 5, MOST_REQUESTS = 255 };
 
-static __always_inline __u32 pq_word(const char *text)
-{
-	union db_name name = {};
-
-	__builtin_memcpy(name.text, text, 8);
-	return db_name_id(&name);
-}
-
 // The name that a connection knows a prepared statement by.
 static __always_inline void pq_statement(struct called *regs, struct task_struct *task,
 					 struct library_statement *statement)
@@ -40,7 +32,7 @@ static __always_inline int pq_sends(struct called *regs, struct task_struct *tas
 		return begin_call(&object, site_of(regs), DB_POSTGRESQL, operation, bpf_ktime_get_ns());
 	if (call->requests < MOST_REQUESTS)
 		call->requests++;
-	call->operation = pq_word("PIPELINE");
+	call->operation = word_id("PIPELINE");
 	return 0;
 }
 
@@ -65,7 +57,7 @@ int on_pq_prepare(struct called *regs)
 	verb = verb_id(regs->dx);
 	if (bpf_map_update_elem(&library_statements, &statement, &verb, BPF_ANY))
 		count_loss(LOSS_NAMES);
-	return pq_sends(regs, task, pq_word("PREPARE"));
+	return pq_sends(regs, task, word_id("PREPARE"));
 }
 
 SEC("uprobe")
@@ -79,7 +71,7 @@ int on_pq_execute(struct called *regs)
 		return 0;
 	pq_statement(regs, task, &statement);
 	verb = bpf_map_lookup_elem(&library_statements, &statement);
-	return pq_sends(regs, task, verb ? *verb : pq_word("EXECUTE"));
+	return pq_sends(regs, task, verb ? *verb : word_id("EXECUTE"));
 }
 
 SEC("uprobe")

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 // Asks:   how long do the statements of programs take that use SQLite, and which fail?
-// Hooks:  uprobes on sqlite3_prepare_v2, _v3; what begins a statement (sqlite3_bind_parameter_count,
+// Hooks:  uprobes on sqlite3_prepare, _v2, _v3; what begins a statement (sqlite3_bind_parameter_count,
 //         sqlite3_step); sqlite3_reset, sqlite3_finalize; sqlite3_exec; sqlite3_errcode
 // Gives:  H_DB, A_DB_ERROR
 // Cost:   a trap each; sqlite3_step is called for each row, so it is used only where nothing else will do
@@ -21,15 +21,6 @@ struct {
 	__type(value, union db_name);	// from the collector
 } sqlite_errors SEC(".maps");
 
-static __always_inline struct library_statement sqlite_statement(struct task_struct *task, __u64 at)
-{
-	struct library_statement statement = {};
-
-	statement.at = at;
-	statement.tgid = task->tgid;
-	return statement;
-}
-
 // The statement that was prepared last, and is not known by its address yet; NULL: none.
 static __always_inline struct prepared *last_prepared(struct library_thread *thread)
 {
@@ -38,7 +29,7 @@ static __always_inline struct prepared *last_prepared(struct library_thread *thr
 
 static __always_inline void remember(struct task_struct *task, __u64 at, struct prepared *prepared)
 {
-	struct library_statement statement = sqlite_statement(task, at);
+	struct library_statement statement = statement_of(task, at);
 
 	if (bpf_map_update_elem(&library_statements, &statement, &prepared->operation, BPF_ANY))
 		count_loss(LOSS_NAMES);
@@ -109,7 +100,7 @@ int on_sqlite_begin(struct called *regs)
 	site = site_of(regs);
 	if (!site || is_inner(regs, site))
 		return 0;
-	statement = sqlite_statement(task, regs->di);
+	statement = statement_of(task, regs->di);
 	verb = bpf_map_lookup_elem(&library_statements, &statement);
 	last = last_prepared(thread);
 	if (!verb && last) {
@@ -117,7 +108,14 @@ int on_sqlite_begin(struct called *regs)
 		verb = &last->operation;
 	}
 	thread->preparing = 0;
-	return begin_call(&object, site, DB_SQLITE, verb ? *verb : 0, bpf_ktime_get_ns());
+	thread->running = regs->di;
+	return begin_call(&object, site, DB_SQLITE, verb ? *verb : word_id("-\0\0\0\0\0\0"), bpf_ktime_get_ns());
+}
+
+static __always_inline void sqlite_ends(struct library_object *object, struct library_thread *thread)
+{
+	if (end_call(object, thread, 0) && thread->running == object->at)
+		thread->running = 0;
 }
 
 SEC("uprobe")
@@ -128,7 +126,7 @@ int on_sqlite_reset(struct called *regs)
 	struct library_thread *thread = thread_of(task);
 
 	if (thread)
-		end_call(&object, thread, 0);
+		sqlite_ends(&object, thread);
 	return 0;
 }
 
@@ -137,7 +135,7 @@ int on_sqlite_finalize(struct called *regs)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct library_object object = object_of(task, regs->di);
-	struct library_statement statement = sqlite_statement(task, regs->di);
+	struct library_statement statement = statement_of(task, regs->di);
 	struct library_thread *thread = thread_of(task);
 	struct library_site *site = site_of(regs);
 	struct prepared *last;
@@ -145,7 +143,7 @@ int on_sqlite_finalize(struct called *regs)
 	if (!thread || !site || !regs->di || is_inner(regs, site))
 		return 0;
 	if (!bpf_map_delete_elem(&library_statements, &statement)) {
-		end_call(&object, thread, 0);
+		sqlite_ends(&object, thread);
 		return 0;
 	}
 	last = last_prepared(thread);
@@ -182,7 +180,7 @@ int on_sqlite_executed(struct called *regs)
 	return 0;
 }
 
-// The program has asked for the code of what went wrong: of the last call, or of a preparing.
+// The program has asked for the code of what went wrong: of a preparing, of the call under way, or of the last one.
 SEC("uretprobe")
 int on_sqlite_error(struct called *regs)
 {
@@ -191,6 +189,8 @@ int on_sqlite_error(struct called *regs)
 	struct library_thread *thread = thread_of(task);
 	struct library_site *site = site_of(regs);
 	__u32 code = regs->ax & 0xff;
+	struct library_object object;
+	struct library_call *call;
 	union db_name *error;
 	struct prepared *last;
 
@@ -199,10 +199,15 @@ int on_sqlite_error(struct called *regs)
 	error = bpf_map_lookup_elem(&sqlite_errors, &code);
 	if (!error)
 		return 0;
+	object = object_of(task, thread->running);
+	call = bpf_map_lookup_elem(&library_calls, &object);
 	last = last_prepared(thread);
 	if (last) {
 		thread->preparing--;
 		thread->last = call_key(state->role, peer_id(&site->peer), last->operation, DB_SQLITE | DB_LIBRARY, 0);
+	} else if (call) {
+		thread->last = call_key(call->role, call->peer, call->operation, call->about, call->span);
+		thread->running = 0;
 	}
 	fail_call(thread, error);
 	return 0;

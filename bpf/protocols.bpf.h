@@ -7,7 +7,7 @@
 #include "dbrows.bpf.h"
 #include "sockets.bpf.h"
 
-enum { HEAD_LEN = 64, MAX_MESSAGES = 12, MAX_ARGUMENTS = 8, MAX_PREPARED = 4096 };
+enum { HEAD_LEN = 64, MAX_MESSAGES = 8, MAX_ARGUMENTS = 8, MAX_PREPARED = 4096 };
 
 enum request {
 	STRANGE,		// not of this protocol
@@ -27,7 +27,6 @@ struct scratch {
 	__u8 head[HEAD_LEN];	// of bytes
 	__u8 piece[HEAD_LEN];	// of what lies further on
 	union db_name word;	// of the request: its operation; of the answer: its error
-	__u32 from;
 	__u32 text_at;		// where SQL begins in bytes, 0: there is none
 	struct peer peer;
 	struct connection fresh;
@@ -123,20 +122,16 @@ static __always_inline __u64 is_below(__u64 value, __u64 limit)
 // Take the word that begins at piece[*from*], in capitals; `-` if there is none.
 __noinline int take_word(struct scratch *s, __u32 from)
 {
-	__u64 goes_on = 1;
+	__u64 blank = 1, goes_on = 1;
 
 	if (!s)
 		return 0;
-	for (__u32 i = 0; i < 16; i++) {
-		__u8 byte = s->piece[from & (HEAD_LEN - 1)];
+	for (__u32 i = 0; i < 8; i++) {
+		__u64 byte = s->piece[from & (HEAD_LEN - 1)];
 
-		if (byte != ' ' && byte != '\n' && byte != '\t' && byte != '\r' && byte != '(')
-			break;
-		from++;
+		blank &= is_below(byte ^ ' ', 1) | is_below(byte - '\t', 5) | is_below(byte ^ '(', 1);
+		from += blank;
 	}
-	s->from = from;
-	asm volatile("" ::: "memory");	// here the ways meet again: how many were spaces is forgotten
-	from = s->from;
 	for (__u32 i = 0; i < DB_NAME_LEN - 1; i++) {
 		__u64 byte = s->piece[(from + i) & (HEAD_LEN - 1)];
 		__u64 letter = is_below(((byte | 0x20) - 'a') & 0xff, 26);
@@ -298,15 +293,21 @@ __noinline int pg_error(struct scratch *s, __u32 at)
 	if (!s)
 		return 0;
 
+	__u64 found = 0, here;
+
 	read_piece(s, s->piece, at + 5);
 	for (__u32 i = 0; i < HEAD_LEN - 8; i++) {
-		if (s->piece[i] || s->piece[i + 1] != 'C')
-			continue;
-		__builtin_memset(&s->word, 0, sizeof(s->word));
-		__builtin_memcpy(&s->word, s->piece + i + 2, 5);
+		here = is_below(s->piece[i] | (s->piece[i + 1] ^ 'C'), 1) & is_below(found, 1);
+		asm volatile("" : "+r"(here));	// else it becomes a jump again
+		found |= -here & (i + 2);
+	}
+	if (!found) {
+		SET_WORD(s, "error");
 		return 0;
 	}
-	SET_WORD(s, "error");
+	__builtin_memset(&s->word, 0, sizeof(s->word));
+	for (__u32 i = 0; i < 5; i++)
+		s->word.text[i] = s->piece[(found + i) & (HEAD_LEN - 1)];
 	return 0;
 }
 

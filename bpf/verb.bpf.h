@@ -45,14 +45,22 @@ static __noinline __u32 find_word(char *text)
 	return VERB_TEXT;
 }
 
-// The small id of the first word of the SQL text at *at* of the calling process; 0: it cannot be read, or has none.
+// The small id of a word of eight bytes, zeros among them.
+static __always_inline __u32 word_id(const char *text)
+{
+	union db_name name = {};
+
+	__builtin_memcpy(name.text, text, 8);
+	return db_name_id(&name);
+}
+
+// The small id of the first word of the SQL text at *at* of the calling process; that of `-` if it cannot be read.
 static __noinline __u32 verb_id(__u64 at)
 {
 	char text[VERB_TEXT] = {};
 	union db_name name = {};
 
-	if (bpf_probe_read_user_str(text, sizeof(text), (void *)at) < 0)
-		return 0;
+	bpf_probe_read_user_str(text, sizeof(text), (void *)at);
 
 	__u32 begin = find_word(text);
 
@@ -64,5 +72,7 @@ static __noinline __u32 verb_id(__u64 at)
 			break;
 		name.text[i] = text[place] & ~0x20;
 	}
+	if (!name.text[0])
+		name.text[0] = '-';
 	return db_name_id(&name);
 }
