@@ -178,7 +178,7 @@ static __always_inline struct key *reserve_row(struct shared *all, __u32 kind, _
 		*row = __sync_fetch_and_add(&all->histograms, 1);
 		return bpf_map_lookup_elem(&histogram_keys, row);
 	}
-	if (kind == P_SPAN) {
+	if (kind == P_SPAN || kind == P_DB) {
 		if (all->parts >= MAX_PARTS)
 			return NULL;
 		*row = __sync_fetch_and_add(&all->parts, 1);
