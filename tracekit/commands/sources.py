@@ -148,10 +148,11 @@ def _log_slices(path: Path, wish: Wish) -> Iterator[Slice]:
 def _recording_slices(path: Path, wish: Wish) -> Iterator[Slice]:
     with Recording(path) as recording:
         first, last = part.intervals(recording, wish.between) if wish.between else (0, len(recording.intervals))
+        kept = set(once(recording.series(), recording.series(), wish.where))
         for number in range(first, last):
             interval = recording.intervals[number]
             found = recording.histograms(wish.metric, wish.where, (number, number + 1))
-            found = {one: found[one] for one in once(found, recording.series(), wish.where)}
+            found = {one: its for one, its in found.items() if one in kept}
             start = (recording.clocks.realtime_ns + interval.start_ns - recording.clocks.monotonic_ns) / 1e9
             for each in _shaped(found, wish).items():
                 yield Slice(start, interval.duration_ns / 1e9, *each)
