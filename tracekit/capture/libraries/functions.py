@@ -77,6 +77,7 @@ LIBRARIES = (
         "libsqlite3",
         re.compile(rb"(libsqlite3" + _VERSION + rb"|_sqlite3\b.*\.so$)"),
         (
+            Probe("sqlite3_prepare", "on_sqlite_prepare", reads=_TEXT),
             Probe("sqlite3_prepare_v2", "on_sqlite_prepare", reads=_TEXT),
             Probe("sqlite3_prepare_v3", "on_sqlite_prepare", reads=_TEXT),
             Probe("sqlite3_bind_parameter_count", "on_sqlite_begin", hits=1),
@@ -88,6 +89,7 @@ LIBRARIES = (
         ),
         (
             Probe("sqlite3_step", "on_sqlite_begin", hits=2),
+            Probe("sqlite3_prepare", "on_sqlite_prepare", "on_sqlite_prepared", _OUT_4, place=4),
             Probe("sqlite3_prepare_v2", "on_sqlite_prepare", "on_sqlite_prepared", _OUT_4, 1, place=4),
             Probe("sqlite3_prepare_v3", "on_sqlite_prepare", "on_sqlite_prepared", _OUT_5, place=5),
         ),

@@ -1,0 +1,299 @@
+"""Calls of databases seen inside of client libraries: as many as were made, by the word they begin with."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.kernel.lab import PATIENCE_S, SLACK, go, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.kernel.lab import Lab, Run
+    from tests.servers import Server
+    from tracekit.histogram import Histogram
+
+SLEEP_NS = 50_000_000
+SYSTEM_PYTHON = "/usr/bin/python3"
+OTHER_PYTHONS = sorted(str(path) for path in Path("/root/.pyenv/versions").glob("3.*/bin/python3"))
+SQLITE = "/usr/lib/x86_64-linux-gnu/libsqlite3.so.0"
+
+WAIT = """
+import sys
+open("mapped", "w").close()
+sys.stdin.readline()
+"""
+PSYCOPG2 = """
+c = psycopg2.connect(host="127.0.0.1", port=PORT, user="postgres", dbname="postgres")
+c.autocommit = True
+k = c.cursor()
+for _ in range(13): k.execute("select 1")
+for _ in range(7): k.execute("-- a word before\\n /* and */ show all")
+for _ in range(3): k.execute(f"select pg_sleep({SLEEP})")
+for _ in range(5):
+    try: k.execute("delete from nowhere")
+    except psycopg2.Error: pass
+c.close()
+"""
+PSYCOPG = """
+import asyncio
+to = dict(host="127.0.0.1", port=PORT, user="postgres", dbname="postgres", autocommit=True)
+with psycopg.connect(**to) as c:
+    for i in range(23): c.execute("values (%s)", [i])  # prepared from the sixth on
+    with c.pipeline():
+        for i in range(11): c.execute("table pg_am")
+    for i in range(3):
+        try: c.execute("delete from nowhere")
+        except psycopg.Error: pass
+
+async def some(n):
+    async with await psycopg.AsyncConnection.connect(**to) as c:
+        for i in range(n): await c.execute("select 1")
+
+async def both():
+    await asyncio.gather(some(17), some(19))
+
+asyncio.run(both())
+"""
+SQLITE3 = """
+with sqlite3.connect(":memory:") as c:
+    c.execute("create table t (a unique)")
+    for i in range(17): c.execute("insert into t values (?)", [i])
+    c.commit()
+    c.executemany("replace into t values (?)", [[i] for i in range(11)])
+    c.commit()
+    for i in range(19): c.execute("select * from t").fetchall()
+    c.execute("select a from t").fetchone()
+    c.executescript("vacuum; vacuum;")
+    for i in range(5):
+        try: c.execute("insert into t values (0)")
+        except sqlite3.IntegrityError: pass
+    for i in range(3):
+        try: c.execute("drop table nowhere")
+        except sqlite3.OperationalError: pass
+c.close()
+"""
+SQLITE_CALLS = {"CREATE": 1, "BEGIN": 3, "INSERT": 22, "REPLACE": 11, "COMMIT": 3, "SELECT": 20, "VACUUM": 2}
+LIBMARIADB = """
+def asked(text):
+    return library.mysql_real_query(connection, text, len(text))
+
+library = ctypes.CDLL("libmariadb.so.3")
+library.mysql_init.restype = library.mysql_store_result.restype = ctypes.c_void_p
+library.mysql_real_query.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_ulong]
+library.mysql_real_connect.argtypes = [ctypes.c_void_p, *[ctypes.c_char_p] * 4, ctypes.c_uint, ctypes.c_char_p, ctypes.c_ulong]
+library.mysql_free_result.argtypes = library.mysql_close.argtypes = [ctypes.c_void_p]
+library.mysql_store_result.argtypes = library.mysql_errno.argtypes = [ctypes.c_void_p]
+"""
+ASKED = """
+connection = library.mysql_init(None)
+assert library.mysql_real_connect(connection, b"127.0.0.1", b"root", b"", b"", PORT, None, 0)
+for _ in range(13):
+    asked(b"select 1")
+    library.mysql_free_result(library.mysql_store_result(connection))
+for _ in range(3):
+    asked(b"do sleep(0.05)")
+for _ in range(5):
+    assert asked(b"delete from no.where")
+    assert library.mysql_errno(connection) == 1146
+library.mysql_close(connection)
+"""
+
+
+@contextmanager
+def waiting(lab: Lab, imports: str, work: str, python: str = sys.executable, *, before: str = "") -> Iterator[Client]:
+    """Start a program that has its libraries, and works when it is told to."""
+    client = Client(lab, imports, work, python, before)
+    with lab.started(client.script, client.folder) as client.process:
+        until(client.mapped.exists, "the client to have its libraries")
+        yield client
+
+
+class Client:
+    """A program in a folder of its own."""
+
+    def __init__(self, lab: Lab, imports: str, work: str, python: str, before: str) -> None:
+        self.folder = lab.folder()
+        self.mapped = self.folder / "mapped"
+        (self.folder / "client.py").write_text(f"SLEEP = {SLEEP_NS / 1e9}\n{imports}\n{WAIT}\n{work}")
+        self.script = f"{before} {python} client.py"
+
+    def work(self) -> None:
+        """Let it work, to its end."""
+        go(self.process)
+        assert not self.process.wait(PATIENCE_S), "the client failed"
+
+
+def recorded(lab: Lab, client: Client, *options: str) -> Run:
+    """Record all that a client does."""
+    with lab.attached("-p", str(client.process.pid), "--db-uprobes", *options, folder=client.folder) as tracer:
+        client.work()
+        tracer.wait()
+        return tracer.result()
+
+
+def seen(run: Run, system: str, **labels: str) -> dict[str, int]:
+    """Return how many calls libraries made, by operation."""
+    found: dict[str, int] = {}
+    wanted = {"source": "library", "system": system, **labels}
+    for series, histogram in run.recording.histograms("db.latency", wanted).items():
+        found[series.label("operation")] = found.get(series.label("operation"), 0) + histogram.count
+    return found
+
+
+def failed(run: Run, system: str) -> dict[tuple[str, ...], int]:
+    return run.counts("db.errors", "operation", "error", source="library", system=system)
+
+
+def took(run: Run, operation: str) -> Histogram:
+    return run.events("db.latency", source="library", operation=operation)
+
+
+def test_psycopg2_counts_once(lab: Lab, postgresql: Server):
+    """PQexec is PQsendQuery inside, and a query is one call; a server that sleeps is what takes the time."""
+    work = f"PORT = {postgresql.port}\n{PSYCOPG2}"
+
+    with waiting(lab, "import psycopg2", work) as client:
+        run = recorded(lab, client)
+
+    assert seen(run, "postgresql") == {"SELECT": 16, "SHOW": 7, "DELETE": 5}
+    assert failed(run, "postgresql") == {("DELETE", "42P01"): 5}
+    assert round(took(run, "SELECT").share_above(SLEEP_NS) * 16) == 3
+    assert took(run, "SELECT").high < 2 * SLEEP_NS * SLACK
+    assert not run.lost
+
+
+def test_psycopg_does_not_vanish_when_it_prepares(lab: Lab, postgresql: Server):
+    """After five times it prepares; a pipeline is one call; two connections of one thread do not mix."""
+    work = f"PORT = {postgresql.port}\n{PSYCOPG}"
+
+    with waiting(lab, "import psycopg", work) as client:
+        run = recorded(lab, client)
+
+    calls = seen(run, "postgresql")
+    assert {word: calls[word] for word in ("VALUES", "SELECT", "PIPELINE", "DELETE")} == {
+        "VALUES": 23,
+        "SELECT": 36,
+        "PIPELINE": 1,
+        "DELETE": 3,
+    }
+    assert failed(run, "postgresql") == {("DELETE", "42P01"): 3}
+    assert not run.lost
+
+
+@pytest.mark.parametrize("python", [SYSTEM_PYTHON, *OTHER_PYTHONS])
+def test_statements_of_python(lab: Lab, python: str):
+    """A statement is one call, whatever its rows: prepared before or not, in a script, failing in the middle or before."""
+    with waiting(lab, "import sqlite3", SQLITE3, python) as client:
+        run = recorded(lab, client)
+
+    assert seen(run, "sqlite") == SQLITE_CALLS
+    assert failed(run, "sqlite") == {("INSERT", "CONSTRAINT"): 5, ("DROP", "ERROR"): 3}
+    assert not run.lost
+
+
+def test_programs_that_are_not_python(lab: Lab):
+    """Where nobody asks for the number of parameters, a call begins with its first row; several that wait keep their words."""
+    imports = f"import ctypes\nlibrary = ctypes.CDLL({SQLITE!r})"
+    work = """
+from ctypes import byref, c_void_p
+db = c_void_p()
+library.sqlite3_open(b":memory:", byref(db))
+def prepared(text):
+    statement = c_void_p()
+    assert not library.sqlite3_prepare_v2(db, text, -1, byref(statement), None)
+    return statement
+library.sqlite3_exec(db, b"create table t (a); insert into t values (1), (2), (3)", None, None, None)
+for _ in range(7):
+    library.sqlite3_exec(db, b"pragma user_version", None, None, None)
+select, delete = prepared(b"select * from t"), prepared(b"delete from t where a > 2")
+for _ in range(13):
+    while library.sqlite3_step(select) == 100: pass
+    library.sqlite3_reset(select)
+for _ in range(5):
+    library.sqlite3_step(delete)
+    library.sqlite3_reset(delete)
+library.sqlite3_finalize(select)
+library.sqlite3_finalize(delete)
+"""
+
+    with waiting(lab, imports, work) as client:
+        run = recorded(lab, client)
+
+    assert seen(run, "sqlite") == {"CREATE": 1, "PRAGMA": 7, "SELECT": 13, "DELETE": 5}
+    assert "libsqlite3" in run.stderr
+    assert "a row" in run.stderr
+
+
+def test_mariadb(lab: Lab, mariadb: Server):
+    """A call lasts until the answer is there; what failed has the server's number."""
+    with waiting(lab, f"import ctypes\nPORT = {mariadb.port}\n{LIBMARIADB}", ASKED) as client:
+        run = recorded(lab, client)
+
+    assert seen(run, "mysql") == {"SELECT": 13, "DO": 3, "DELETE": 5}
+    assert failed(run, "mysql") == {("DELETE", "1146"): 5}
+    assert took(run, "DO").low >= SLEEP_NS
+
+
+def test_another_copy_of_a_library(lab: Lab, tmp_path: Path):
+    """Each copy of a library is a file of its own, and probed where it is mapped."""
+    copy = shutil.copy(SQLITE, tmp_path)
+
+    with waiting(lab, "import sqlite3", SQLITE3, SYSTEM_PYTHON, before=f"LD_LIBRARY_PATH={tmp_path}") as client:
+        run = recorded(lab, client)
+
+    assert seen(run, "sqlite", peer=copy) == SQLITE_CALLS
+    assert seen(run, "sqlite") == SQLITE_CALLS
+
+
+def test_a_process_that_starts_later(lab: Lab):
+    """Its library is probed already, or found at a tick."""
+    work = f"""
+import subprocess
+with open("later.py", "w") as file:
+    file.write({"import sqlite3, time; time.sleep(1)" + SQLITE3!r})
+subprocess.run([{SYSTEM_PYTHON!r}, "later.py"], check=True)
+"""
+
+    with waiting(lab, "", work) as client:
+        run = recorded(lab, client)
+
+    assert seen(run, "sqlite") == SQLITE_CALLS
+
+
+def test_others_are_not_recorded(lab: Lab):
+    """A probe is on a file, for whoever has it mapped; what is recorded is the target's."""
+    with waiting(lab, "import sqlite3", "", SYSTEM_PYTHON) as target:
+        options = ("-p", str(target.process.pid), "--db-uprobes")
+        with (
+            waiting(lab, "import sqlite3", SQLITE3, SYSTEM_PYTHON) as other,
+            lab.attached(*options, folder=target.folder) as tracer,
+        ):
+            other.work()
+            target.work()
+            tracer.wait()
+            run = tracer.result()
+
+    assert "libsqlite3" in run.stderr
+    assert seen(run, "sqlite") == {}
+
+
+def test_a_deleted_library_with_a_hostile_name(lab: Lab, tmp_path: Path):
+    """A file is found through its mapping, whatever its name says, and is probed once it is deleted too."""
+    folder = tmp_path / "\x1b[31m\nlibpq.so"
+    folder.mkdir()
+    copy = Path(shutil.copy(SQLITE, folder))
+    imports = f"import ctypes, os\nctypes.CDLL({str(copy)!r})\nos.unlink({str(copy)!r})\nimport sqlite3"
+
+    with waiting(lab, imports, SQLITE3, SYSTEM_PYTHON) as client:
+        run = recorded(lab, client)
+
+    assert seen(run, "sqlite") == SQLITE_CALLS
+    assert "\x1b" not in run.stderr
+    assert f"libsqlite3.so.0: " in run.stderr
