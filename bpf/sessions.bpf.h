@@ -97,18 +97,30 @@ struct settling {
 
 struct bpf_map;
 
+// A Unix socket is closed without a word.
+static __always_inline bool is_gone(__u64 socket, struct connection *c)
+{
+	return c->inode && inode_of((struct sock *)socket) != c->inode;
+}
+
 static long settle_one(struct bpf_map *map, __u64 *socket, struct connection *c, struct settling *how)
 {
 	bool says_so = c->about == DB_POSTGRESQL || c->phase == PHASE_CONNECTING;
+	bool is_answered = c->last_ns && !c->rest, gone = is_gone(*socket, c);
 
-	if (c->start_ns && c->last_ns && c->last_ns < how->before_ns && !c->rest && !says_so) {
+	if (c->start_ns && is_answered && (gone || (c->last_ns < how->before_ns && !says_so))) {
 		settle(*socket, c, how->s);
 		c->phase = PHASE_OPEN;
+	}
+	if (gone) {
+		SET_WORD(how->s, "dropped");
+		fail(c, how->s);
+		forget(*socket);
 	}
 	return 0;
 }
 
-// Run by the collector: end the calls whose answer does not say itself where it ends.
+// Run by the collector: end the calls whose answer does not say itself where it ends, and those whose socket has gone.
 SEC("syscall")
 int settle_idle(__u64 *before_ns)
 {
