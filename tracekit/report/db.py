@@ -191,13 +191,16 @@ def _open(found: Sequence[OpenCalls]) -> list[str]:
 
 
 def _statements(found: Databases) -> list[str]:
-    if not found.statements:
+    """Return the statements that say more than their operation."""
+    operations = {(each.system, name) for each in found.found for name, _ in each.operations}
+    every = [(text, part) for system, text, part in found.statements if (system, text) not in operations]
+    if not every:
         return []
     rows = [["statements, without their values", "n", "sum", "p50", "p99", "max"]]
-    for _, text, part in found.statements[:_STATEMENTS]:
+    for text, part in every[:_STATEMENTS]:
         numbers = [format_count(part.count), format_ns(part.total), *_marks(part)]
         rows.append([fit(" ".join(text.split()), _STATEMENT), *numbers])
-    more = len(found.statements) - _STATEMENTS
+    more = len(every) - _STATEMENTS
     return [*table(rows, "<>>>>>"), *([f"  and {more} more: --json has all"] if more > 0 else [])]
 
 
