@@ -103,7 +103,7 @@ def test_a_span_that_waited_for_a_database_names_it(recording: Path, tmp_path: P
     assert advice["cause"] == "db"
     assert advice["share"] == pytest.approx(found["why"]["split"]["db"])
     assert "postgresql 127.0.0.1:5432 SELECT max" in advice["text"]
-    assert "4 % of the time of the slowest 1 % the server's" in advice["text"]
+    assert "of 50 calls (the slowest 1 %: server 4 %)" in advice["text"]
     assert "tracekit hist" in found["why"]["command"]
     assert "--metric db.latency --where span=evaluation --by operation" in found["why"]["command"]
 

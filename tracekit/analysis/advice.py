@@ -106,8 +106,8 @@ def _by_server(labels: Labels, part: Evidence) -> str:
     anatomy = spans.anatomy(merge(found), part.call_parts(labels))
     if not anatomy or not anatomy.tail or not anatomy.whole.components["db"]:
         return ""
-    slow = f"the slowest {round(100 - 100 * anatomy.tail_q)} %"
-    return f", {format_share(round(anatomy.tail.share('db'), 2))} of the time of {slow} the server's"
+    share = format_share(round(anatomy.tail.share("db"), 2))
+    return f" (the slowest {round(100 - 100 * anatomy.tail_q)} %: server {share})"
 
 
 def _client(part: Evidence) -> str:

@@ -77,9 +77,9 @@ def _of_errors(objective: Objective, worst: Evidence, rest: Evidence) -> Iterato
 
 def _of_databases(objective: Objective, worst: Evidence, rest: Evidence) -> Iterator[Difference]:
     """Compare failed calls of databases, by system and error."""
-    wanted = tuple(pair for pair in objective.where if pair[0] in ("role", "span"))
+    wanted = tuple(pair for pair in objective.where if pair[0] in ("role", "span", "system"))
     for system, error in sorted({(s.label("system"), s.label("error")) for s in worst.matching(ERRORS, wanted)}):
-        labels = tuple(sorted((*wanted, ("system", system), ("error", error))))
+        labels = tuple(sorted({*wanted, ("system", system), ("error", error)}))
         now, usual = (_per_second(part, ERRORS, labels) for part in (worst, rest))
         text = f"{printable(system)} error {printable(error)} {format_count(now)}/s (else {format_count(usual)}/s)"
         yield from _compared(now, usual, 0.5, text)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from tracekit.analysis import breakdown
 from tracekit.histogram import merge, rank_of
+from tracekit.histogram.parts import BUCKETS
 from tracekit.records import BUCKET_SHIFT, SpanParts
 
 if TYPE_CHECKING:
@@ -29,6 +30,14 @@ TAILS = (0.99, 0.95, 0.9)
 
 _OF_CHILDREN = ("spawn.", "process.")
 """Metrics whose role is that of the new process, not of the one with the span."""
+
+
+class Band(NamedTuple):
+    """The buckets *first* to *last* of latency, and how many spans they hold."""
+
+    first: int
+    last: int
+    count: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,18 +153,36 @@ def anatomy(latency: Histogram, parts: Sequence[Parts]) -> Anatomy | None:
     """
     if not latency.count or not parts:
         return None
-    running = np.cumsum(latency.counts.reshape(-1, 1 << BUCKET_SHIFT).sum(axis=1))
-    n = latency.count
-    whole = _band(running, parts, 0, len(running) - 1)
+    whole = _of_band(Band(0, BUCKETS - 1, latency.count), parts)
     if not whole:
         return None
+    median, tail, q = bands(latency)
+    return Anatomy(whole, median and _of_band(median, parts), tail and _of_band(tail, parts), q)
+
+
+def bands(latency: Histogram, quantile: float = 0.0) -> tuple[Band | None, Band | None, float]:
+    """
+    Return the bands of the median and of the tail, and where the tail begins.
+
+    Args:
+        latency: of one span at least.
+        quantile: from which on the tail is wanted; 0: the highest of TAILS that leaves it ENOUGH spans.
+
+    Returns:
+        None for a band of too few spans, and for a tail that begins in the median's; 0.0: too few for a tail.
+    """
+    running = np.cumsum(latency.counts.reshape(-1, 1 << BUCKET_SHIFT).sum(axis=1))
     first, last = (_bucket(running, q) for q in MIDDLE)
-    width = MIDDLE[1] - MIDDLE[0]
-    median = _band(running, parts, first, last) if _enough(n, width) else None
-    q = next((q for q in TAILS if _enough(n, 1 - q)), 0.0)
+    median = _band(running, first, last) if _enough(latency.count, MIDDLE[1] - MIDDLE[0]) else None
+    wanted = (quantile,) if quantile else TAILS
+    q = next((q for q in wanted if _enough(latency.count, 1 - q)), 0.0)
     start = _bucket(running, q) if q else 0
-    tail = _band(running, parts, start, len(running) - 1) if start > last else None
-    return Anatomy(whole, median, tail, q)
+    return median, _band(running, start, BUCKETS - 1) if start > last else None, q
+
+
+def of_band(band: Band, part: Parts) -> Breakdown:
+    """Return what the spans of one series that are in *band* were made of; the count is not known, and 0."""
+    return breakdown.of_parts(_sum(part, _rows(band, part)), 0)
 
 
 def inside(summary: Summary, name: str, where: Mapping[str, str]) -> Summary:
@@ -193,12 +220,18 @@ def _bucket(running: NDArray[np.uint64], q: float) -> int:
     return int(np.searchsorted(running, np.uint64(rank_of(q, int(running[-1])))))
 
 
-def _band(running: NDArray[np.uint64], parts: Sequence[Parts], first: int, last: int) -> Breakdown | None:
-    """Return the breakdown of the spans in buckets *first* to *last*; None if nothing was recorded of them."""
-    count = int(running[last]) - (int(running[first - 1]) if first else 0)
-    rows = [(part, np.flatnonzero((part.bucket >= first) & (part.bucket <= last))) for part in parts]
-    found = [breakdown.of_parts(_sum(part, row), 0) for part, row in rows if row.size]
-    return breakdown.add(found, count) if found else None
+def _band(running: NDArray[np.uint64], first: int, last: int) -> Band:
+    return Band(first, last, int(running[last]) - (int(running[first - 1]) if first else 0))
+
+
+def _of_band(band: Band, parts: Sequence[Parts]) -> Breakdown | None:
+    """Return the breakdown of the spans in *band*; None if nothing was recorded of them."""
+    found = [of_band(band, part) for part in parts if _rows(band, part).size]
+    return breakdown.add(found, band.count) if found else None
+
+
+def _rows(band: Band, part: Parts) -> NDArray[np.intp]:
+    return np.flatnonzero((part.bucket >= band.first) & (part.bucket <= band.last))
 
 
 def _sum(parts: Parts, row: NDArray[np.intp]) -> SpanParts:
