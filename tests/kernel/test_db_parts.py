@@ -1,0 +1,130 @@
+"""Where the time of a call went: to the server, to the run queue, to the client that let the answer lie."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.kernel.databases import RAW, SLEEP_NS, calls, client_of, latency, parts
+from tests.kernel.lab import SLACK
+from tests.kernel.spanned import PROBE, made_of, record
+
+if TYPE_CHECKING:
+    from tests.kernel.lab import Lab, Run
+    from tests.servers import Server
+
+TIMES = 11
+BUSY_NS = 30_000_000
+CASES = f"""
+import redis, subprocess
+def spin(seconds):
+    until = time.thread_time() + seconds
+    while time.thread_time() < until: pass
+
+cursor = psycopg2_to().cursor()
+for n in range({TIMES}):
+    with span("blocking"): cursor.execute("select pg_sleep({SLEEP_NS / 1e9})")
+
+cache = redis.Redis(port=REDIS)
+cache.ping()
+for n in range({TIMES}):
+    with span("receiving"): cache.blpop("nothing", timeout={SLEEP_NS / 1e9})
+
+async def asynchronous():
+    connection = await asyncpg_to()
+    for n in range({TIMES}):
+        with span("awaiting"): await connection.execute("select pg_sleep({SLEEP_NS / 1e9})")
+    (reader, writer), (other, to_other) = [await asyncio.open_connection("127.0.0.1", REDIS) for _ in range(2)]
+    for n in range({TIMES}):
+        with span("at_once"):
+            writer.write(command(b"BLPOP", b"nothing", b"{SLEEP_NS / 1e9}"))
+            to_other.write(command(b"BLPOP", b"nothing", b"{SLEEP_NS / 1e9}"))
+            await reader.readexactly(5)
+            await other.readexactly(5)
+    async def late(name, work):
+        for n in range({TIMES}):
+            with span(name):
+                writer.write(command(b"GET", b"nothing"))
+                work({BUSY_NS / 1e9})
+                await reader.readexactly(5)
+    await late("blocked_loop", time.sleep)
+    await late("busy_loop", spin)
+asyncio.run(asynchronous())
+
+def starving():
+    hog = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    os.sched_setaffinity(hog.pid, {{0}})
+    os.sched_setaffinity(0, {{0}})
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    time.sleep(0.1)
+    for n in range({TIMES}):
+        with span("starved"): cursor.execute("select 1")
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    hog.kill()
+    hog.wait()
+starving()
+"""
+
+
+@pytest.fixture(scope="module")
+def recorded(lab: Lab, postgresql: Server, redis: Server) -> Run:
+    """Record calls that wait for a reason that is known, each in a span of its own."""
+    return record(lab, CASES, before=PROBE + client_of(postgresql, "postgresql") + RAW + f"REDIS = {redis.port}\n")
+
+
+@pytest.mark.parametrize("name", ["blocking", "receiving", "awaiting", "at_once"])
+def test_a_server_that_takes_its_time(recorded: Run, name: str) -> None:
+    """The call is waiting for the server, however the client waits."""
+    times = 2 * TIMES if name == "at_once" else TIMES
+
+    found = parts(recorded, span=name)
+
+    assert sum(calls(recorded, span=name).values()) == times
+    assert found["db"] > 0.8
+    assert found["db"] + found["runq"] > 0.97  # others use the machine too
+    assert all(share >= 0 for share in found.values())
+
+
+@pytest.mark.parametrize("name", ["blocking", "receiving"])
+def test_a_span_that_waits_for_a_server(recorded: Run, name: str) -> None:
+    """It is that it waits for, not some socket or poll."""
+    found = made_of(recorded, name)
+
+    assert found.count == TIMES
+    assert TIMES * SLEEP_NS * 0.98 <= found.components["db"] <= found.latency_ns
+    assert found.components["network"] + found.components["poll"] <= SLACK * 0.02 * found.latency_ns
+    assert sum(found.components.values()) == found.latency_ns
+
+
+@pytest.mark.parametrize("name", ["awaiting", "at_once"])
+def test_an_async_span_that_waits_for_servers(recorded: Run, name: str) -> None:
+    """One server, or two at the same time: never more than the span took."""
+    found = made_of(recorded, name)
+
+    assert found.count == TIMES
+    assert TIMES * SLEEP_NS * 0.98 <= found.components["db"] <= found.latency_ns
+    assert found.share("db") > 0.8
+    assert found.components["awaiting"] <= 0.1 * found.latency_ns
+    assert sum(found.components.values()) == found.latency_ns
+
+
+@pytest.mark.parametrize("name", ["blocked_loop", "busy_loop"])
+def test_an_answer_that_a_busy_client_lets_lie(recorded: Run, name: str) -> None:
+    """The call takes as long as its client is busy, and that is not the server's time."""
+    found, whole = parts(recorded, span=name), latency(recorded, span=name)
+
+    assert whole.low >= BUSY_NS * 0.99
+    assert found["db"] < 0.2
+    assert found["client"] + found["runq"] > 0.8
+    assert found["client"] * whole.total >= TIMES * BUSY_NS * 0.95
+    assert made_of(recorded, name).share("db") < 0.2
+
+
+def test_an_answer_that_waits_for_a_cpu(recorded: Run) -> None:
+    """The client may run only when nobody else wants to, and somebody does."""
+    found = parts(recorded, span="starved")
+
+    assert calls(recorded, span="starved") == {"SELECT": TIMES}
+    assert found["runq"] > 0.5
+    assert found["db"] < 0.5
