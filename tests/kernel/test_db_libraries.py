@@ -87,7 +87,8 @@ def asked(text):
 library = ctypes.CDLL("libmariadb.so.3")
 library.mysql_init.restype = library.mysql_store_result.restype = ctypes.c_void_p
 library.mysql_real_query.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_ulong]
-library.mysql_real_connect.argtypes = [ctypes.c_void_p, *[ctypes.c_char_p] * 4, ctypes.c_uint, ctypes.c_char_p, ctypes.c_ulong]
+text, number = ctypes.c_char_p, ctypes.c_ulong
+library.mysql_real_connect.argtypes = [ctypes.c_void_p, text, text, text, text, ctypes.c_uint, text, number]
 library.mysql_free_result.argtypes = library.mysql_close.argtypes = [ctypes.c_void_p]
 library.mysql_store_result.argtypes = library.mysql_errno.argtypes = [ctypes.c_void_p]
 """
@@ -189,7 +190,7 @@ def test_psycopg_does_not_vanish_when_it_prepares(lab: Lab, postgresql: Server):
 
 @pytest.mark.parametrize("python", [SYSTEM_PYTHON, *OTHER_PYTHONS])
 def test_statements_of_python(lab: Lab, python: str):
-    """A statement is one call, whatever its rows: prepared before or not, in a script, failing in the middle or before."""
+    """A statement is one call, whatever its rows; in a script too, and where it fails when it is prepared."""
     with waiting(lab, "import sqlite3", SQLITE3, python) as client:
         run = recorded(lab, client)
 
@@ -199,7 +200,7 @@ def test_statements_of_python(lab: Lab, python: str):
 
 
 def test_programs_that_are_not_python(lab: Lab):
-    """Where nobody asks for the number of parameters, a call begins with its first row; several that wait keep their words."""
+    """Where nobody asks for the number of parameters, a call begins with its first row, and keeps its word."""
     imports = f"import ctypes\nlibrary = ctypes.CDLL({SQLITE!r})"
     work = """
 from ctypes import byref, c_void_p
@@ -296,4 +297,4 @@ def test_a_deleted_library_with_a_hostile_name(lab: Lab, tmp_path: Path):
 
     assert seen(run, "sqlite") == SQLITE_CALLS
     assert "\x1b" not in run.stderr
-    assert f"libsqlite3.so.0: " in run.stderr
+    assert "libsqlite3.so.0: " in run.stderr

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _BUDGET_NS = 5_000_000
 """CPU time that one `scan` but the first may take to look at processes."""
+_MOST_FILES = 16
+"""Opened in one `scan`: a process may map as many as it likes, and call them what it likes."""
 _MOST_LINES = 8
 _OBJECT = "libraries"
 
@@ -53,7 +55,8 @@ class Libraries:
         """tgid → how much code it had mapped when it was last looked at."""
         self._known: dict[tuple[bytes, int], Identity | None] = {}
         """Device and inode, as maps names them → which file that is; None: not to be probed."""
-        self._refused = ""
+        self._refused = False
+        self._opened = 0
         for code, name in enumerate(SQLITE_ERRORS):
             value = name.encode().ljust(wire.DB_NAME_LEN, b"\0")
             syscall.map_update(self._loaded.maps["sqlite_errors"], code.to_bytes(4, "little"), value)
@@ -71,45 +74,51 @@ class Libraries:
     def scan(self, living: Collection[int]) -> None:
         """Probe the libraries of processes that are new, or have loaded more code since they were looked at."""
         until_ns = time.thread_time_ns() + _BUDGET_NS if self._code else 0
+        self._opened = 0
         for tgid in self._code.keys() - set(living):
             del self._code[tgid]
         for tgid in sorted(living, key=self._code.__contains__):  # new ones first
-            if self._refused or (until_ns and time.thread_time_ns() > until_ns):
+            late = until_ns and time.thread_time_ns() > until_ns
+            if self._refused or late or self._opened >= _MOST_FILES:
                 return
             process = self._root / str(tgid)
             size = code_size(process)
             if size != self._code.get(tgid, -1):
-                self._code[tgid] = size
                 self._look_at(process)
+                self._code[tgid] = size if self._opened < _MOST_FILES else -1
 
     def _look_at(self, process: Path) -> None:
         try:
             found = libraries(process)
-        except OSError as error:
-            if process.exists():
-                self._miss(f"process {process.name}", error.strerror or str(error))
-            return
-        for mapped in found:
-            try:
-                self._probe(process, mapped)
-            except FileNotFoundError:  # noqa: PERF203 - it is not mapped any more
-                continue
-            except (OSError, UnfitError, elf.NotElfError) as error:
-                self._known[mapped.device, mapped.inode] = None
-                self._miss(_name(mapped.path), str(getattr(error, "strerror", None) or error))
+        except PermissionError:
+            self._miss("other users' processes", "no permission to look at them (needs CAP_SYS_PTRACE)")
+        except (FileNotFoundError, ProcessLookupError):
+            return  # it has gone
+        else:
+            for mapped in found:
+                self._try(process, mapped)
+
+    def _try(self, process: Path, mapped: Mapped) -> None:
+        try:
+            self._probe(process, mapped)
+        except FileNotFoundError:
+            return  # it is not mapped any more
+        except PermissionError:
+            self._refused = True
+            self._miss(_name(mapped.path), "no permission to probe it (needs CAP_SYS_ADMIN)")
+        except (OSError, UnfitError, elf.NotElfError) as error:
+            self._known[mapped.device, mapped.inode] = None
+            self._miss(_name(mapped.path), str(getattr(error, "strerror", None) or error))
 
     def _probe(self, process: Path, mapped: Mapped) -> None:
         place = mapped.device, mapped.inode
         identity = self._known.get(place)
         if place in self._known and (identity is None or self._attached.is_enough(identity, mapped)):
             return
+        self._opened += 1
         file, identity = opened(process, mapped)
         try:
-            self._known[place] = identity
-            self._attached.probe(file, identity, mapped)
-        except PermissionError as error:
-            self._refused = "needs CAP_PERFMON, and CAP_SYS_ADMIN on some kernels"
-            raise PermissionError(error.errno, f"not allowed ({self._refused})") from error
+            self._known[place] = identity if self._attached.probe(file, identity, mapped) else None
         finally:
             os.close(file)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tracekit.capture import wire
 from tracekit.capture.bpf import syscall
 from tracekit.capture.libraries import elf, uprobe
+from tracekit.capture.libraries.mapped import UnfitError
 from tracekit.capture.libraries.place import MOST_BYTES, Place, place
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 MAX_SITES = 1024
 FAST_NS, SLOW_NS, RETURN_NS = 800, 9500, 1100
 """What a trap costs: at an emulated instruction, at another one, and one more at the return (docs/databases.md)."""
+_PATH_BYTES = 108
 _SITE = struct.Struct("=QQII")
 _OWN_CODE = 1 << 14
 """How far behind the last of its functions the code of a library that is part of another file may reach."""
@@ -64,19 +66,20 @@ class Attached:
         """Tell whether what is in place sees all calls of a process that uses the library so."""
         return identity in self.probed and (mapped.by_client or self.probed[identity].exact)
 
-    def probe(self, file: int, identity: Identity, mapped: Mapped) -> None:
+    def probe(self, file: int, identity: Identity, mapped: Mapped) -> bool:
         """
-        Put the probes in place that a process needs which uses *file* so.
+        Put the probes in place that a process needs which uses *file* so. Tell whether it has anything to probe.
 
         Raises:
             elf.NotElfError: it is no library.
-            OSError: it cannot be read, or probed.
+            UnfitError: some functions cannot be probed; the others are.
+            OSError: it cannot be read, or nobody may probe it.
         """
         if self.is_enough(identity, mapped):
-            return
+            return True
         functions = elf.read(file, mapped.kind.functions)
         if not functions:
-            return  # it only uses what another file defines
+            return False  # it only uses what another file defines
         known = identity in self.probed
         probed = self.probed.setdefault(identity, Probed(mapped.path))
         wanted = () if known else mapped.kind.probes
@@ -84,9 +87,22 @@ class Attached:
             probed.exact = True
             wanted = (*wanted, *mapped.kind.exact)
         own = _own_code(functions) if mapped.by_client and not _is_library(mapped.path) else None
-        for probe in wanted:
-            for function in functions.get(probe.function, ()):
-                self._put(file, probe, function, own, probed)
+        failed = [
+            self._try(file, probe, each, own, probed) for probe in wanted for each in functions.get(probe.function, ())
+        ]
+        if any(failed):
+            raise UnfitError("; ".join(filter(None, failed)))
+        return True
+
+    def _try(self, file: int, probe: Probe, function: Function, own: tuple[int, int] | None, probed: Probed) -> str:
+        """Put a probe in place and return "", or why that cannot be. Raises PermissionError: not of this one alone."""
+        try:
+            self._put(file, probe, function, own, probed)
+        except PermissionError:
+            raise
+        except OSError as error:
+            return f"{probe.function}: {error.strerror}"
+        return ""
 
     def _put(self, file: int, probe: Probe, function: Function, own: tuple[int, int] | None, probed: Probed) -> None:
         code = os.pread(file, MOST_BYTES, function.offset)
@@ -109,7 +125,7 @@ class Attached:
         """Tell the programs about a place, and return its number."""
         if self._sites == MAX_SITES:
             raise OSError(0, f"more than {MAX_SITES} functions")
-        before, code = (own and (function.address - own[0], own[1])) or (function.before, function.code)
+        before, code = (function.address - own[0], own[1]) if own else (function.before, function.code)
         number, self._sites = self._sites, self._sites + 1
         address = path.removesuffix(b" (deleted)")[-_PATH_BYTES:]
         site = _SITE.pack(before + where.offset, code, where.stack, probe.place) + wire.PEER.pack(0, 0, address)
@@ -126,9 +142,6 @@ class Attached:
         self.detach()
         while self._events:
             os.close(self._events.pop())
-
-
-_PATH_BYTES = 108
 
 
 def _is_library(path: bytes) -> bool:

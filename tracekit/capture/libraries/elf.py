@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-MOST_BYTES = 64 << 20
+MOST_BYTES = 16 << 20
 """Of one table of symbols, or of their names."""
 _MOST_SECTIONS, _MOST_SEGMENTS = 4096, 256
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
