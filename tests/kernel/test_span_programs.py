@@ -101,18 +101,25 @@ def test_requests_of_a_web_service_are_as_many_as_it_counts(service: Run) -> Non
 
 
 def test_a_handler_that_blocks_is_seen_in_the_loop_and_in_its_spans(service: Run) -> None:
-    """It sleeps for 30 ms; the others only await, however long it keeps them."""
+    """
+    It sleeps for 30 ms; the others only await, however long it keeps them.
+
+    A wait whose end the machine ran no tracepoint for is seen late, and may be in a span that began since
+    (docs/spans.md, Limits): at most one for each that is counted. A round of the loop without a handler that
+    blocks may take as long only if the loop waits for a CPU for most of it.
+    """
     run = service
+    longest_ns = run.events("offcpu", reason="poll").high
+    queued = run.events("runq.wait", role="python").total // 20_000_000
 
     busy = run.events("loop.busy")
     blocking = made_of(run, "http.request", route="block")
     working = made_of(run, "http.request", route="work")
 
-    assert BLOCK <= round(busy.share_above(29_000_000) * busy.count) <= BLOCK + 5
-    assert blocking.components["poll"] >= BLOCK * 30_000_000
-    assert blocking.share("poll") > 0.7
+    assert BLOCK <= round(busy.share_above(29_000_000) * busy.count) <= BLOCK + 5 + queued
+    assert blocking.components["poll"] >= (BLOCK - run.unseen) * 30_000_000
     assert working.share("awaiting") > 0.5
-    assert working.share("poll") < 0.02  # not 0 at all times, under load: docs/spans.md, Limits
+    assert working.components["poll"] <= run.unseen * longest_ns
     for found in (blocking, working):
         assert sum(found.components.values()) == found.latency_ns
 
@@ -212,13 +219,17 @@ async def searched(url):
 def search(url):
     asyncio.run(searched(url))
 """
-DRIVERS = [("psycopg2", SYNC, "poll"), ("pg8000", SYNC, "network"), ("asyncpg", ASYNC, "awaiting")]
-"""How each waits for an answer: by poll() on its socket, by reading from it, or in an event loop."""
+DRIVERS = [("psycopg2", SYNC), ("pg8000", SYNC), ("asyncpg", ASYNC)]
+"""They wait for an answer by poll() on its socket, by reading from it, and in an event loop."""
 
 
-@pytest.mark.parametrize(("driver", "source", "wait"), DRIVERS)
-def test_queries_of_sqlalchemy(lab: Lab, postgresql: Server, driver: str, source: str, wait: str) -> None:
-    """Zero code, on a database that sleeps: each query is one span, and its time is that of the answer."""
+@pytest.mark.parametrize(("driver", "source"), DRIVERS)
+def test_queries_of_sqlalchemy(lab: Lab, postgresql: Server, driver: str, source: str) -> None:
+    """
+    Zero code, on a database that sleeps: each query is one span, and its time is that of the answer.
+
+    But for waits whose end the machine ran no tracepoint for, as above.
+    """
     folder = lab.folder()
     url = f"postgresql+{driver}://postgres@127.0.0.1:{postgresql.port}/postgres"
     main = f"T = {str(folder)!r}\nimport searching\nsearching.search({url!r})\ntruth(**searching.facts)\n"
@@ -236,9 +247,7 @@ def test_queries_of_sqlalchemy(lab: Lab, postgresql: Server, driver: str, source
     assert queries.count == truth["handshake"] + truth["queries"] + own
     assert search.count == 1
     assert sum(run.counts("span.errors", "span", "type", span="db.query").values()) == REFUSED
-    sampled = queries.components["on-CPU"] if wait == "awaiting" else 0  # a sample counts for 10 ms, taken off awaiting
-    assert queries.components[wait] + sampled >= SLEEPING * 19_900_000
-    assert queries.share(wait) > 0.7
+    assert queries.components["db"] >= (SLEEPING - run.unseen) * 19_900_000
     assert sum(queries.components.values()) == queries.latency_ns <= search.latency_ns
 
 
