@@ -31,6 +31,8 @@ struct library_site {		// where a probe was put; from the collector
 	__u32 stack;		// bytes between the stack pointer there and at the function's entry
 	__u32 place;		// number of the argument that the result is put behind
 	struct peer peer;	// the library's file
+	__u32 number;		// its small id, once a call was seen; 0: not yet
+	__u32 unused;
 };
 
 struct {
@@ -137,6 +139,13 @@ static __always_inline struct library_statement statement_of(struct task_struct 
 	return statement;
 }
 
+static __always_inline __u32 peer_of(struct library_site *site)
+{
+	if (!site->number)
+		site->number = peer_id(&site->peer);
+	return site->number;
+}
+
 // Has the library called itself? Then it is part of a call that began outside.
 static __always_inline bool is_inner(struct called *regs, struct library_site *site)
 {
@@ -160,7 +169,7 @@ static __noinline int begin_call(struct library_object *object, struct library_s
 		return 0;
 	call.start_ns = start_ns;
 	call.role = state->role;
-	call.peer = peer_id(&site->peer);
+	call.peer = peer_of(site);
 	call.operation = operation;
 	call.about = about | DB_LIBRARY;
 	call.requests = 1;

@@ -204,7 +204,7 @@ int on_sqlite_error(struct called *regs)
 	last = last_prepared(thread);
 	if (last) {
 		thread->preparing--;
-		thread->last = call_key(state->role, peer_id(&site->peer), last->operation, DB_SQLITE | DB_LIBRARY, 0);
+		thread->last = call_key(state->role, peer_of(site), last->operation, DB_SQLITE | DB_LIBRARY, 0);
 	} else if (call) {
 		thread->last = call_key(call->role, call->peer, call->operation, call->about, call->span);
 		thread->running = 0;

@@ -143,6 +143,7 @@ def _name(path: bytes) -> str:
 
 def _line(probed: Probed) -> str:
     slow = f", {len(probed.slow)} slow ({', '.join(sorted(probed.slow))})" if probed.slow else ""
-    rows = ", and ~0.8 us a row" if probed.rows else ""
-    cost = f"~{probed.call_ns / 1000:.1f} us a call{rows}"
+    cost = f"~{probed.call_ns / 1000:.0f} us a call"
+    if probed.row_ns:
+        cost += f" and ~{probed.row_ns / 1000:.1f} us a row"
     return f"library probes: {_name(probed.path)}: {len(probed.functions)} functions{slow}, {cost}"

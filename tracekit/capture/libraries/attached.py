@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from tracekit.capture.libraries.mapped import Identity, Mapped
 
 MAX_SITES = 1024
-FAST_NS, SLOW_NS, RETURN_NS = 800, 9500, 1100
-"""What a trap costs: at an emulated instruction, at another one, and one more at the return (docs/databases.md)."""
+FAST_NS, SLOW_NS, ROW_NS = 2000, 11000, 1400
+"""What a trap costs with its program: at an emulated instruction or a return, at another one, for each row
+(docs/databases.md; half of it in a loop that does nothing else)."""
 _PATH_BYTES = 108
 _SITE = struct.Struct("=QQII")
 _OWN_CODE = 1 << 14
@@ -35,7 +36,7 @@ class Probed:
 
     Attributes:
         functions: all of them; slow: those without a place where a probe is cheap.
-        call_ns: what a usual call is delayed by. rows: so is each row of its answer.
+        call_ns: what a usual call is delayed by. row_ns: and each row of its answer.
         exact: also for processes that use it in ways that are not known.
     """
 
@@ -43,7 +44,7 @@ class Probed:
     functions: set[str] = field(default_factory=set)
     slow: set[str] = field(default_factory=set)
     call_ns: int = 0
-    rows: bool = False
+    row_ns: int = 0
     exact: bool = False
 
 
@@ -118,8 +119,8 @@ class Attached:
         probed.functions.add(probe.function)
         if not where.fast:
             probed.slow.add(probe.function)
-        probed.call_ns += probe.hits * ((FAST_NS if where.fast else SLOW_NS) + (RETURN_NS if probe.exit else 0))
-        probed.rows |= probe.function == "sqlite3_step"
+        probed.call_ns += probe.hits * ((FAST_NS if where.fast else SLOW_NS) + (FAST_NS if probe.exit else 0))
+        probed.row_ns += ROW_NS if probe.rows else 0
 
     def _site(self, probe: Probe, function: Function, own: tuple[int, int] | None, where: Place, path: bytes) -> int:
         """Tell the programs about a place, and return its number."""
@@ -128,7 +129,9 @@ class Attached:
         before, code = (function.address - own[0], own[1]) if own else (function.before, function.code)
         number, self._sites = self._sites, self._sites + 1
         address = path.removesuffix(b" (deleted)")[-_PATH_BYTES:]
-        site = _SITE.pack(before + where.offset, code, where.stack, probe.place) + wire.PEER.pack(0, 0, address)
+        site = (
+            _SITE.pack(before + where.offset, code, where.stack, probe.place) + wire.PEER.pack(0, 0, address) + bytes(8)
+        )
         syscall.map_update(self._loaded.maps["library_sites"], number.to_bytes(4, "little"), site)
         return number
 

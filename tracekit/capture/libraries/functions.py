@@ -21,6 +21,7 @@ class Probe:
         entry, exit: programs; "": none.
         reads: the registers of the arguments that `entry` reads.
         hits: how often a usual call comes by; 0: hardly ever.
+        rows: it is called for each row of an answer.
         place: number of the argument that the function puts its result behind.
     """
 
@@ -29,6 +30,7 @@ class Probe:
     exit: str = ""
     reads: frozenset[int] = frozenset([DI])
     hits: int = 0
+    rows: bool = False
     place: int = 0
 
 
@@ -38,9 +40,9 @@ class Library:
     A kind of library.
 
     Attributes:
-        probes: of its functions. always; those of `exact` only where a process uses it by other means
-            than `client`, a library that calls it in a way that is known.
-        whole: all of its code is its own: who is called from inside of it is part of a call.
+        files: names of its files.
+        probes: of its functions. exact: more of them, where a process uses it by other means than
+            `client`, a library that calls it in a way that is known.
     """
 
     name: str
@@ -88,9 +90,9 @@ LIBRARIES = (
             Probe("sqlite3_extended_errcode", exit="on_sqlite_error"),
         ),
         (
-            Probe("sqlite3_step", "on_sqlite_begin", hits=2),
+            Probe("sqlite3_step", "on_sqlite_begin", rows=True),
             Probe("sqlite3_prepare", "on_sqlite_prepare", "on_sqlite_prepared", _OUT_4, place=4),
-            Probe("sqlite3_prepare_v2", "on_sqlite_prepare", "on_sqlite_prepared", _OUT_4, 1, place=4),
+            Probe("sqlite3_prepare_v2", "on_sqlite_prepare", "on_sqlite_prepared", _OUT_4, hits=1, place=4),
             Probe("sqlite3_prepare_v3", "on_sqlite_prepare", "on_sqlite_prepared", _OUT_5, place=5),
         ),
         client=re.compile(rb"_sqlite3\b.*\.so$"),
