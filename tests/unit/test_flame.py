@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tracekit.analysis.flame import Look, Part, is_wall_time, layout, look_of
+from tracekit.analysis.flame import Look, Part, layout, look_of, shape_of
 from tracekit.errors import EmptyHistogramError
 
 WALL = {
@@ -100,11 +100,48 @@ def test_code_under_a_state_keeps_its_kind():
 )
 def test_kind_of_code(frame, kind):
     """Suffix `_[k]` is the kernel, a Python file name is Python, the rest is other code."""
-    assert look_of(("main", frame), wall=False) == Look(kind)
+    assert look_of(("main", frame), "code") == Look(kind)
 
 
-def test_wall_time_is_told_by_its_third_frame():
+def test_what_stacks_are_is_told_by_all_of_them():
     """One stack without a state, and the words on-CPU and blocked are just names of functions."""
-    assert is_wall_time(WALL)
-    assert not is_wall_time({**WALL, ("main", "read"): 1})
-    assert not is_wall_time({**WALL, ("a", "b", "c"): 1})
+    assert shape_of(WALL) == "threads"
+    assert shape_of({**WALL, ("main", "read"): 1}) == "code"
+    assert shape_of({**WALL, ("a", "b", "c"): 1}) == "code"
+
+
+SPANS = {
+    ("worker", "evaluation", "on-CPU"): 5,
+    ("worker", "evaluation", "blocked: disk"): 2,
+    ("worker", "evaluation", "db", "redis 127.0.0.1:6379", "GET"): 1,
+    ("worker", "evaluation", "db", "-"): 2,
+}
+CALLS = {("worker", "db.query", "redis 127.0.0.1:6379", "GET", "server"): 3, ("w", "db.query", "x", "-", "client"): 1}
+
+
+def test_stacks_of_spans_have_their_own_looks():
+    """A component has its colour, what was asked of a database that of the database."""
+    flame = layout(SPANS)
+
+    assert (flame.shape, layout(CALLS).shape) == ("spans", "spans")
+    assert flame.parts == [
+        Part(Look("on-CPU"), 0.5),
+        Part(Look("db"), 0.3),
+        Part(Look("blocked", "disk"), 0.2),
+        Part(Look("what"), None),
+    ]
+    assert [part.look.kind for part in layout(CALLS).parts] == ["client", "server", "what"]
+
+
+def test_bands_are_not_added():
+    """Means of two bands have no sum, so nothing is a share of it."""
+    flame = layout({(root, *stack): ns for root in ("tail", "median") for stack, ns in SPANS.items()})
+
+    assert flame.shape == "bands"
+    assert {part.share for part in flame.parts} == {None}
+
+
+@pytest.mark.parametrize("stack", [("main", "run", "client"), ("main", "run", "awaiting", "f"), ("tail", "db"), ()])
+def test_words_of_components_are_names_of_functions_elsewhere(stack):
+    """A program that has a function `client` was not recorded by tracekit."""
+    assert shape_of({stack: 1}) == "code"

@@ -63,7 +63,7 @@ def of_parts(parts: SpanParts, count: int) -> Breakdown:
     """
     unseen = min(parts.unseen_ns, parts.latency_ns)
     seen = parts.latency_ns - unseen
-    waits = _fit([sync + other for sync, other in zip(parts.waits, parts.async_waits, strict=True)], seen)
+    waits = fit([sync + other for sync, other in zip(parts.waits, parts.async_waits, strict=True)], seen)
     rest = seen - sum(waits)
     sync_ns = max(0, seen - parts.awaited_ns)
     sync_on_cpu = rest if not parts.awaited_ns else min(rest, max(0, sync_ns - sum(parts.waits)))
@@ -97,7 +97,7 @@ def gap(slow: Breakdown, usual: Breakdown) -> dict[str, float]:
     }
 
 
-def _fit(amounts: Sequence[int], room: int) -> list[int]:
+def fit(amounts: Sequence[int], room: int) -> list[int]:
     """Return *amounts*, scaled down in proportion if they are more than *room*; then they sum to it exactly."""
     whole = sum(amounts)
     if whole <= room:

@@ -22,15 +22,52 @@ if TYPE_CHECKING:
 
     from tracekit.stacks import Node, Stack, Tree
 
-Kind = Literal["on-CPU", "run queue", "blocked", "python", "native", "kernel", "who", "merged", "all"]
-"""In the order of a legend. `who` is a role or thread; `native` is code that is neither Python nor kernel."""
+Kind = Literal[
+    "on-CPU",
+    "client",
+    "run queue",
+    "server",
+    "db",
+    "blocked",
+    "awaiting",
+    "unattributed",
+    "python",
+    "native",
+    "kernel",
+    "who",
+    "what",
+    "merged",
+    "all",
+]
+"""
+In the order of a legend. `who` is a role or thread, `what` a role or span; `native` is code that is neither Python
+nor kernel.
+"""
+Shape = Literal["code", "threads", "spans", "bands"]
+"""
+What stacks are: `threads` are wall time as `role;thread;state...`; `spans` are `role;span;component...`, or calls
+with more frames before the component; `bands` are means of a span of the tail and of the median, one beside the other.
+"""
 
 MIN_SHARE = 1 / 10_000
 """Narrower boxes are merged: a tenth of a pixel on a wide screen."""
 MAX_BOXES = 20_000
 """The narrowest boxes beyond it are merged: browsers grow slow, files large (4 MB)."""
 
+BANDS = ("median", "tail")
+CALLS = "db.query"
+"""What calls that were seen at sockets are called among spans, as those that the program makes spans of."""
+BLOCKED = "blocked: "
+"""How the component of a span begins that was blocked; the reason follows."""
 _STATES: dict[str, Kind] = {"on-CPU": "on-CPU", "run queue": "run queue", "blocked": "blocked"}
+_COMPONENTS: dict[str, Kind] = {
+    "on-CPU": "on-CPU",
+    "run queue": "run queue",
+    "db": "db",
+    "awaiting": "awaiting",
+    "unattributed": "unattributed",
+}
+_OF_CALLS: dict[str, Kind] = {**_COMPONENTS, "client": "client", "server": "server"}
 _ORDER = {kind: place for place, kind in enumerate(get_args(Kind))}
 _PYTHON = re.compile(r"\.pyx?\b|<frozen ")
 
@@ -82,7 +119,7 @@ class Flame:
         boxes: callers before callees, left before right.
         total: weight of all stacks.
         stacks: how many there are.
-        parts: what the time ended in, by look; shares add up to 1.
+        parts: what the time ended in, by look; shares add up to 1, and there are none of `bands`.
         merged: frames that are too narrow to be drawn, none of them with a share above `min_share`.
     """
 
@@ -92,6 +129,7 @@ class Flame:
     parts: list[Part]
     merged: int
     min_share: float
+    shape: Shape
 
 
 def layout(weights: Mapping[Stack, float], min_share: float = MIN_SHARE, max_boxes: int = MAX_BOXES) -> Flame:
@@ -106,30 +144,68 @@ def layout(weights: Mapping[Stack, float], min_share: float = MIN_SHARE, max_box
     if not total:
         raise EmptyHistogramError("cannot draw a flame graph: no stack has a weight")
     nodes, limit = _widest(grown, min_share * total, max_boxes)
-    wall = is_wall_time(weights)
-    boxes = _place(grown, nodes, limit, wall)
-    parts = _parts(weights, wall, boxes)
+    shape = shape_of(weights)
+    boxes = _place(grown, nodes, limit, shape)
+    parts = _parts(weights, shape, boxes)
     merged = grown.below(grown.root) + 1 - len(nodes)
-    return Flame(boxes, total, len(weights), parts, merged, limit / total)
+    return Flame(boxes, total, len(weights), parts, merged, limit / total, shape)
 
 
-def is_wall_time(weights: Mapping[Stack, float]) -> bool:
-    """Return whether these are `role;thread;state...` stacks of a recording."""
-    return all(len(stack) > 2 and stack[2] in _STATES for stack in weights)
+def shape_of(weights: Mapping[Stack, float]) -> Shape:
+    """Return what the stacks are, by what all of them are."""
+    if all(len(stack) > 2 and stack[2] in _STATES for stack in weights):
+        return "threads"
+    if all(stack and stack[0] in BANDS and _ends_in_component(stack, "bands") for stack in weights):
+        return "bands"
+    return "spans" if all(_ends_in_component(stack, "spans") for stack in weights) else "code"
 
 
-def look_of(stack: Stack, wall: bool) -> Look:
-    """Return the look of the last frame of *stack*; *wall*: it begins as those of a recording do."""
+def look_of(stack: Stack, shape: Shape) -> Look:
+    """Return the look of the last frame of *stack*."""
     if not stack:
         return Look("all")
-    if wall and len(stack) < 3:
+    if shape == "threads":
+        return _of_thread(stack)
+    if shape == "code":
+        return Look(_code(stack[-1]))
+    at = _component(stack, shape)
+    return _of_component(stack[at]) if at else Look("what")
+
+
+def _of_thread(stack: Stack) -> Look:
+    if len(stack) < 3:
         return Look("who")
-    state = _STATES[stack[2]] if wall else None
-    if state and len(stack) == 3:
+    state = _STATES[stack[2]]
+    if len(stack) == 3:
         return Look(state)
     if state == "blocked" and len(stack) < 6:  # the reason, and the system call
         return Look(state, stack[3])
     return Look(_code(stack[-1]))
+
+
+def _component(stack: Stack, shape: Shape) -> int:
+    """Return where the component is: behind role and span, or behind peer and operation of a call; 0: there is none."""
+    begin = 3 if shape == "bands" else 2
+    if _is_component(stack[begin : begin + 1], _COMPONENTS):
+        return begin
+    of_call = stack[begin - 1 : begin] == (CALLS,) and _is_component(stack[begin + 2 : begin + 3], _OF_CALLS)
+    return begin + 2 if of_call else 0
+
+
+def _is_component(frame: Stack, known: Mapping[str, Kind]) -> bool:
+    return any(name in known or name.startswith(BLOCKED) for name in frame)
+
+
+def _ends_in_component(stack: Stack, shape: Shape) -> bool:
+    """Tell whether nothing follows the component, but what was asked of a database."""
+    at = _component(stack, shape)
+    return at > 0 and len(stack) <= at + (3 if stack[at] == "db" else 1)
+
+
+def _of_component(frame: str) -> Look:
+    if frame in _OF_CALLS:
+        return Look(_OF_CALLS[frame])
+    return Look("blocked", frame.removeprefix(BLOCKED))
 
 
 @lru_cache(maxsize=10_000)  # a program has few names and many boxes
@@ -164,13 +240,13 @@ class _Room:
     frames: int
 
 
-def _place(grown: Tree, nodes: list[Node], limit: float, wall: bool) -> list[Box]:
+def _place(grown: Tree, nodes: list[Node], limit: float, shape: Shape) -> list[Box]:
     """Return the boxes: on each, from its left edge, its children, and one for the others if they are wide enough."""
     rooms: list[_Room] = []
     path: list[_Room] = []
     for node in nodes:
         del path[node.depth :]
-        path.append(_enter(grown, node, path[-1] if path else None, look_of(grown.path(node), wall)))
+        path.append(_enter(grown, node, path[-1] if path else None, look_of(grown.path(node), shape)))
         rooms.append(path[-1])
     boxes = [room.box for room in rooms]
     boxes += [_leftover(room, grown.sums[-1]) for room in rooms if room.frames and 0 < room.weight >= limit]
@@ -197,14 +273,14 @@ def _leftover(room: _Room, total: float) -> Box:
     return Box("", Look("merged"), depth, start, share, room.weight, of_parent, room.frames)
 
 
-def _parts(weights: Mapping[Stack, float], wall: bool, boxes: list[Box]) -> list[Part]:
+def _parts(weights: Mapping[Stack, float], shape: Shape, boxes: list[Box]) -> list[Part]:
     """Return what the stacks end in with its share, by kind and then the largest first, and the other looks drawn."""
     sums: dict[Look, float] = {}
     for stack, weight in weights.items():
-        look = look_of(_ending(stack) if wall else stack, wall)
+        look = look_of(_ending(stack) if shape == "threads" else stack, shape)
         sums[look] = sums.get(look, 0) + weight
     total = boxes[0].weight
-    ends = [Part(look, weight / total) for look, weight in sums.items() if weight]
+    ends = [Part(look, None if shape == "bands" else weight / total) for look, weight in sums.items() if weight]
     others = {box.look for box in boxes} - {part.look for part in ends} - {Look("all"), Look("blocked")}
     parts = ends + [Part(look, None) for look in others]
     return sorted(parts, key=lambda part: (_ORDER[part.look.kind], -(part.share or 0), part.look.reason))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,7 +32,8 @@ _OF_CHILDREN = ("spawn.", "process.")
 """Metrics whose role is that of the new process, not of the one with the span."""
 
 
-class Band(NamedTuple):
+@dataclass(frozen=True)
+class Band:
     """The buckets *first* to *last* of latency, and how many spans they hold."""
 
     first: int
@@ -157,7 +158,7 @@ def anatomy(latency: Histogram, parts: Sequence[Parts]) -> Anatomy | None:
     if not whole:
         return None
     median, tail, q = bands(latency)
-    return Anatomy(whole, median and _of_band(median, parts), tail and _of_band(tail, parts), q)
+    return Anatomy(whole, _of_band(median, parts), _of_band(tail, parts), q)
 
 
 def bands(latency: Histogram, quantile: float = 0.0) -> tuple[Band | None, Band | None, float]:
@@ -224,8 +225,10 @@ def _band(running: NDArray[np.uint64], first: int, last: int) -> Band:
     return Band(first, last, int(running[last]) - (int(running[first - 1]) if first else 0))
 
 
-def _of_band(band: Band, parts: Sequence[Parts]) -> Breakdown | None:
-    """Return the breakdown of the spans in *band*; None if nothing was recorded of them."""
+def _of_band(band: Band | None, parts: Sequence[Parts]) -> Breakdown | None:
+    """Return the breakdown of the spans in *band*; None without one, or if nothing was recorded of them."""
+    if not band:
+        return None
     found = [of_band(band, part) for part in parts if _rows(band, part).size]
     return breakdown.add(found, band.count) if found else None
 

@@ -12,6 +12,8 @@ import click
 
 from tracekit.analysis import flame
 from tracekit.commands import between as part
+from tracekit.commands import spanstacks
+from tracekit.commands import where as chosen
 from tracekit.errors import EmptyHistogramError, MachineError, RecordingError, UsageError
 from tracekit.export import folded
 from tracekit.report import flamegraph
@@ -21,7 +23,7 @@ from tracekit.units import format_count, format_ns, printable
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tracekit.recording.reader import Recording
+    from tracekit.recording.reader import Between, Recording
     from tracekit.stacks import Weights
 
 _FORMATS = {".svg": "svg", ".folded": "folded", ".txt": "folded"}
@@ -45,7 +47,11 @@ class _Source:
 @click.option("--format", "form", type=click.Choice(["folded", "svg"]), help="Default: as -o is named, or folded.")
 @click.option("--title", metavar="T", help="Words above the picture.")
 @part.option
-@click.option("--role", default="", help="Only stacks that begin with this frame: a role.")
+@click.option("--role", default="", help="Only this role: the first frame.")
+@click.option("--span", default="", metavar="NAME", help="What spans NAME were made of.")
+@click.option("--db", "of_calls", is_flag=True, help="What calls of databases were made of.")
+@chosen.option
+@click.option("--tail", type=click.Choice(list(spanstacks.TAILS)), help="Slow spans beside the usual ones, as means.")
 @click.option("--unit", type=click.Choice(["samples", "ns", "bytes"]), help="What the weights of a folded file are.")
 @click.option("--json", "as_json", is_flag=True, help="The stacks as JSON.")
 def command(
@@ -55,6 +61,10 @@ def command(
     title: str | None,
     between: part.Times | None,
     role: str,
+    span: str,
+    of_calls: bool,
+    where: dict[str, str],
+    tail: str | None,
     unit: str | None,
     as_json: bool,
 ) -> None:
@@ -69,6 +79,15 @@ def command(
       role;thread;run queue 60000000
       role;thread;blocked;reason;syscall 300000000
 
+    and with --span or --db what these were made of, adding up to their latencies:
+
+    \b
+      role;span (labels that differ);blocked: disk 300000000
+      role;span (labels that differ);db;postgresql 127.0.0.1:5432;SELECT 70000000
+      role;db.query;postgresql 127.0.0.1:5432;SELECT;server 70000000
+
+    With --tail a mean span of the tail (`tail;role;...`) and one of the median.
+
     In folded lines `;` in a name becomes `:`, control codes become \\x0a text.
     The SVG needs a browser to zoom and search, and nothing else.
 
@@ -76,12 +95,16 @@ def command(
     Examples:
       tracekit flamegraph run.tk
       tracekit flamegraph run.tk -o run.svg
-      tracekit flamegraph run.tk --between 10s 20s --role worker -o slow.svg
+      tracekit flamegraph run.tk --between 10s 20s --role worker -o worker.svg
+      tracekit flamegraph run.tk --span evaluation -o evaluation.svg
+      tracekit flamegraph run.tk --span evaluation --tail p99 -o slow.svg
+      tracekit flamegraph run.tk --db --where system=postgresql
       perf script | stackcollapse-perf.pl | tracekit flamegraph - -o perf.svg
     """  # noqa: D301 - click takes the control character, not the two letters
     form = _form(output, form, as_json)
-    source = _read(file, between, unit)
-    source = _of_role(source, role) if role else source
+    wish = spanstacks.wish(span, of_calls, where, tail, role)
+    source = _read(file, between, unit, wish)
+    source = _of_role(source, role) if role and not wish else source
     text = _text(replace(source, title=title or source.title), form)
     if output:
         _write(output, text, file)
@@ -111,7 +134,7 @@ def _text(source: _Source, form: str) -> str:
     return flamegraph.svg(flamegraph.Picture(drawn, source.title, source.unit, source.notes))
 
 
-def _read(file: str, between: part.Times | None, unit: str | None) -> _Source:
+def _read(file: str, between: part.Times | None, unit: str | None, wish: spanstacks.Wish | None) -> _Source:
     """Read a recording or folded stacks, whichever *file* holds; a pipe is read once."""
     name = "stdin" if file == "-" else file
     try:
@@ -125,30 +148,37 @@ def _read(file: str, between: part.Times | None, unit: str | None) -> _Source:
     if head != _SQLITE:
         if between:
             raise UsageError(f"cannot use --between: {name} holds folded stacks, which have no times")
+        if wish:
+            raise UsageError(f"cannot use {wish.option}: {name} holds folded stacks, which have no spans")
         return _folded(name, head + rest, unit)
     if file == "-" or not stat.S_ISREG(Path(file).stat().st_mode):
         raise UsageError(f"cannot read {name}: a recording cannot come through a pipe", "name its file")
     if unit:
         raise UsageError("cannot use --unit: the weights of a recording are ns")
-    return _recorded(Path(file), between)
+    return _recorded(Path(file), between, wish)
 
 
 def _open(file: str) -> BinaryIO:
     return sys.stdin.buffer if file == "-" else Path(file).open("rb")
 
 
-def _recorded(path: Path, between: part.Times | None) -> _Source:
+def _recorded(path: Path, between: part.Times | None, wish: spanstacks.Wish | None) -> _Source:
     from tracekit.recording.reader import Recording  # noqa: PLC0415 - numpy, which folded files do not need
 
     with Recording(path) as recording:
         intervals = part.intervals(recording, between) if between else None
-        weights: Weights = {stack: held.weight for stack, held in recording.stacks(intervals).items()}
-        if not weights:
-            raise EmptyHistogramError(f"cannot show {path}: no wall time was recorded", "record for longer")
+        found = spanstacks.read(recording, wish, intervals) if wish else _wall_time(recording, intervals)
         times = between or (0, recording.duration_ns)
         when = f"{format_ns(times[0])} to {format_ns(times[1])}" if between else format_ns(times[1])
-        notes = tuple(_gaps(recording))
-    return _Source(folded.Folded(weights, []), f"{path.name}: wall time of its threads, {when}", "ns", notes)
+        notes = (*found.notes, *_gaps(recording))
+    return _Source(folded.Folded(found.weights, []), f"{path.name}: {found.what}, {when}", "ns", notes)
+
+
+def _wall_time(recording: Recording, intervals: Between | None) -> spanstacks.Found:
+    weights: Weights = {stack: held.weight for stack, held in recording.stacks(intervals).items()}
+    if not weights:
+        raise EmptyHistogramError(f"cannot show {recording.path}: no wall time was recorded", "record for longer")
+    return spanstacks.Found(weights, "wall time of its threads")
 
 
 def _gaps(recording: Recording) -> Iterable[str]:
@@ -169,7 +199,7 @@ def _folded(name: str, data: bytes, unit: str | None) -> _Source:
     if not found.weights:
         first = f"line {found.malformed[0][0]} is {_cut(found.malformed[0][1])}" if found.malformed else "it is empty"
         raise RecordingError(f"cannot read {name}: no folded stacks ({first})", _HOW_TO_FOLD)
-    unit = unit or ("ns" if flame.is_wall_time(found.weights) else "samples")
+    unit = unit or ("ns" if flame.shape_of(found.weights) != "code" else "samples")
     notes = (_malformed(found),) if found.malformed else ()
     return _Source(found, Path(name).name, unit, notes)
 

@@ -30,9 +30,17 @@ CELL = 7.25  # a character of a 12 px monospace font: 0.6 em, rarely a little mo
 TOOLS = 480  # room for search and reset beside the title
 
 _LETTER = {"on-CPU": "c", "run queue": "q", "blocked": "b", "python": "p", "native": "n", "kernel": "k"}
-_LETTER |= {"who": "w", "merged": "m", "all": "a"}
+_LETTER |= {"client": "c", "server": "d", "db": "d", "awaiting": "t", "unattributed": "u"}
+_LETTER |= {"who": "w", "what": "w", "merged": "m", "all": "a"}
 _REASONS = {"poll", "network", "disk", "fault", "lock", "pipe", "child", "stopped", "other"}
-_WORDS = {"python": "Python", "native": "other code", "who": "role, thread", "merged": "too narrow, merged"}
+_WORDS = {
+    "python": "Python",
+    "native": "other code",
+    "db": "waiting for a database",
+    "who": "role, thread",
+    "what": "role, span, call",
+    "merged": "too narrow, merged",
+}
 _LEGEND = "ends in"
 _NOT_XML = {0xFFFE: "\\ufffe", 0xFFFF: "\\uffff"}
 
@@ -76,7 +84,7 @@ def svg(picture: Picture) -> str:
 </g>
 <g class="frames" transform="translate(0 {top})" data-pad="{PAD}" data-row="{ROW}" data-cell="{CELL}"
  data-width="{WIDTH}" data-height="{height}">
-{_lines(_box(box, picture.unit) for box in picture.flame.boxes)}
+{_lines(_boxes(picture))}
 </g>
 <script>//<![CDATA[
 {_web("flamegraph.js")}//]]></script>
@@ -86,7 +94,8 @@ def svg(picture: Picture) -> str:
 
 def _summary(picture: Picture) -> str:
     flame = picture.flame
-    text = f"{format_value(flame.total, picture.unit)} in {_many(flame.stacks, 'stack')}, read from the top down"
+    whole = "means" if flame.shape == "bands" else format_value(flame.total, picture.unit)
+    text = f"{whole} in {_many(flame.stacks, 'stack')}, read from the top down"
     if flame.merged:
         text += f"; {_many(flame.merged, 'frame')} under {format_share(flame.min_share)} merged"
     return text
@@ -97,9 +106,15 @@ def _items(parts: list[Part]) -> list[tuple[Look, str]]:
     items = [(part.look, _words(part)) for part in parts]
     reasons = [place for place, part in enumerate(parts) if part.look.reason]
     if reasons:
-        whole = Part(Look("blocked"), sum(parts[place].share or 0 for place in reasons))
+        whole = Part(Look("blocked"), _sum([parts[place].share for place in reasons]))
         items.insert(reasons[0], (whole.look, f"{_words(whole)}:"))
     return items
+
+
+def _sum(shares: list[float | None]) -> float | None:
+    """Return the sum of the shares that are known; None if none is."""
+    known = [share for share in shares if share is not None]
+    return sum(known) if known else None
 
 
 def _words(part: Part) -> str:
@@ -132,23 +147,35 @@ def _text(x: float, y: float, text: str) -> str:
     return f'<text x="{x:g}" y="{y:g}">{_xml(text)}</text>'
 
 
-def _box(box: Box, unit: str) -> str:
+def _boxes(picture: Picture) -> Iterable[str]:
+    """Yield the boxes, each with its share of what it is part of: of its band, if bands are compared."""
+    bands = picture.flame.shape == "bands"
+    root = picture.flame.boxes[0]
+    for box in picture.flame.boxes:
+        root = box if bands and box.depth == 1 else root
+        yield _box(box, picture.unit if box.depth or not bands else "", root)
+
+
+def _box(box: Box, unit: str, root: Box) -> str:
     room = WIDTH - 2 * PAD
     left, wide = PAD + box.start * room, box.share * room
     y = box.depth * ROW
     name = f"{_many(box.merged, 'frame')} too narrow to draw" if box.merged else _safe(box.name)
     edged = " wide" if wide > 3 else ""
     return (
-        f'<g class="f {_class(box.look, box.name)}{edged}"><title>{escape(name)}\n{_facts(box, unit)}</title>'
+        f'<g class="f {_class(box.look, box.name)}{edged}"><title>{escape(name)}\n{_facts(box, unit, root)}</title>'
         f'<rect x="{left:.3f}" y="{y}" width="{wide:.3f}" height="{ROW - 1}"/>{_label(name, left, wide, y)}</g>'
     )
 
 
-def _facts(box: Box, unit: str) -> str:
+def _facts(box: Box, unit: str, root: Box) -> str:
+    """Return weight and shares; of the sum of means, which has no unit, that it is none."""
+    if not unit:
+        return "means, side by side"
     facts = format_value(box.weight, unit)
-    if box.depth:
-        facts += f" · {format_share(box.share)} of all"
-    if box.depth > 1:
+    if box.depth > root.depth:
+        facts += f" · {format_share(box.share / root.share)} of {root.name if root.depth else 'all'}"
+    if box.depth > root.depth + 1:
         facts += f" · {format_share(box.of_parent)} of the box above"
     return facts
 
