@@ -94,6 +94,7 @@ struct library_thread {
 	__u64 running;		// the statement that was begun last; 0: it has ended
 	__u32 preparing;
 	__u32 unused;
+	struct verb_text verb;
 	struct prepared prepared[MAX_PREPARED];
 };
 

@@ -25,21 +25,23 @@ SEC("uprobe")
 int on_mysql_query(struct called *regs)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
+	struct library_thread *thread = thread_of(task);
 
-	return state_of(task) ? mysql_asks(regs, task, verb_id(regs->si)) : 0;
+	return thread ? mysql_asks(regs, task, verb_id(&thread->verb, regs->si)) : 0;
 }
 
 SEC("uprobe")
 int on_mysql_prepare(struct called *regs)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
+	struct library_thread *thread = thread_of(task);
 	struct library_statement statement;
 	__u32 verb;
 
-	if (!state_of(task))
+	if (!thread)
 		return 0;
 	statement = statement_of(task, regs->di);
-	verb = verb_id(regs->si);
+	verb = verb_id(&thread->verb, regs->si);
 	if (bpf_map_update_elem(&library_statements, &statement, &verb, BPF_ANY))
 		count_loss(LOSS_NAMES);
 	return mysql_asks(regs, task, word_id("PREPARE"));

@@ -40,21 +40,23 @@ SEC("uprobe")
 int on_pq_query(struct called *regs)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
+	struct library_thread *thread = thread_of(task);
 
-	return state_of(task) ? pq_sends(regs, task, verb_id(regs->si)) : 0;
+	return thread ? pq_sends(regs, task, verb_id(&thread->verb, regs->si)) : 0;
 }
 
 SEC("uprobe")
 int on_pq_prepare(struct called *regs)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
+	struct library_thread *thread = thread_of(task);
 	struct library_statement statement;
 	__u32 verb;
 
-	if (!state_of(task))
+	if (!thread)
 		return 0;
 	pq_statement(regs, task, &statement);
-	verb = verb_id(regs->dx);
+	verb = verb_id(&thread->verb, regs->dx);
 	if (bpf_map_update_elem(&library_statements, &statement, &verb, BPF_ANY))
 		count_loss(LOSS_NAMES);
 	return pq_sends(regs, task, word_id("PREPARE"));

@@ -59,7 +59,7 @@ int on_sqlite_prepare(struct called *regs)
 	last->stack = regs->sp + site->stack;
 	last->behind = sqlite_argument(regs, site->place);
 	last->start_ns = bpf_ktime_get_ns();
-	last->operation = verb_id(regs->si);
+	last->operation = verb_id(&thread->verb, regs->si);
 	return 0;
 }
 
@@ -159,13 +159,14 @@ SEC("uprobe")
 int on_sqlite_exec(struct called *regs)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
+	struct library_thread *thread = thread_of(task);
 	struct library_site *site = site_of(regs);
 	struct library_object object;
 
-	if (!state_of(task) || !site || is_inner(regs, site))
+	if (!thread || !site || is_inner(regs, site))
 		return 0;
 	object = object_of(task, regs->sp + site->stack);
-	return begin_call(&object, site, DB_SQLITE, verb_id(regs->si), bpf_ktime_get_ns());
+	return begin_call(&object, site, DB_SQLITE, verb_id(&thread->verb, regs->si), bpf_ktime_get_ns());
 }
 
 SEC("uretprobe")

@@ -3,7 +3,13 @@
 #pragma once
 #include "dbrows.bpf.h"
 
-enum { VERB_TEXT = 128 };	// what is looked at: comments may stand before the word
+enum { VERB_TEXT = 64 };	// what is looked at: comments may stand before the word
+
+struct verb_text {		// in a map: of what is there the verifier keeps no states, of which it would have thousands
+	char text[VERB_TEXT];
+	__u32 where;		// in a comment or not
+	__u32 begin;		// of the word
+};
 
 enum { BETWEEN, IN_BLOCK, IN_LINE };	// comments: /* */ and --
 
@@ -13,36 +19,35 @@ static __always_inline bool is_letter(char c)
 	return c >= 'a' && c <= 'z';
 }
 
-// Where does the first word of *text* begin?
-static __noinline __u32 find_word(char *text)
+// Find out where the first word begins. Nothing but the place is carried from one character to the next.
+static __noinline int find_word(volatile struct verb_text *verb)
 {
-	__u32 where = BETWEEN;
-
-	if (!text)
+	if (!verb)
 		return 0;
-	for (__u32 i = 0; i < VERB_TEXT - 1; i++) {
-		char c = text[i], next = text[i + 1];
+	verb->where = BETWEEN;
+	verb->begin = VERB_TEXT;
+	for (__u32 i = 1; i < VERB_TEXT; i++) {
+		char last = verb->text[i - 1], c = verb->text[i];
 
 		if (!c)
 			break;
-		if (where == IN_BLOCK) {
-			if (c == '*' && next == '/') {
-				where = BETWEEN;
-				i++;
-			}
-		} else if (where == IN_LINE) {
+		if (verb->where == IN_BLOCK) {
+			if (last == '*' && c == '/')
+				verb->where = BETWEEN;
+		} else if (verb->where == IN_LINE) {
 			if (c == '\n')
-				where = BETWEEN;
-		} else if (c == '/' && next == '*') {
-			where = IN_BLOCK;
-			i++;
-		} else if (c == '-' && next == '-') {
-			where = IN_LINE;
+				verb->where = BETWEEN;
+		} else if (last == '/' && c == '*') {
+			verb->where = IN_BLOCK;
+			verb->text[i] = 0;	// it does not end the comment that it begins
+		} else if (last == '-' && c == '-') {
+			verb->where = IN_LINE;
 		} else if (is_letter(c)) {
-			return i;
+			verb->begin = i;
+			break;
 		}
 	}
-	return VERB_TEXT;
+	return 0;
 }
 
 // The small id of a word of eight bytes, zeros among them.
@@ -55,22 +60,26 @@ static __always_inline __u32 word_id(const char *text)
 }
 
 // The small id of the first word of the SQL text at *at* of the calling process; that of `-` if it cannot be read.
-static __noinline __u32 verb_id(__u64 at)
+static __noinline __u32 verb_id(struct verb_text *verb, __u64 at)
 {
-	char text[VERB_TEXT] = {};
 	union db_name name = {};
 
-	bpf_probe_read_user_str(text, sizeof(text), (void *)at);
+	if (!verb)
+		return 0;
+	verb->text[0] = 0;	// before each character is another one
+	if (bpf_probe_read_user_str(verb->text + 1, VERB_TEXT - 1, (void *)at) < 0)
+		verb->text[1] = 0;
+	find_word(verb);
 
-	__u32 begin = find_word(text);
+	volatile __u32 *begin = &verb->begin;
 
 	for (__u32 i = 0; i < DB_NAME_LEN - 1; i++) {
-		__u32 place = begin + i;
+		__u32 place = *begin + i;
 
 		asm volatile("" : "+r"(place));	// 6.1's verifier must see the bound on the value that is used
-		if (place >= VERB_TEXT || !is_letter(text[place]))
+		if (place >= VERB_TEXT || !is_letter(verb->text[place]))
 			break;
-		name.text[i] = text[place] & ~0x20;
+		name.text[i] = verb->text[place] & ~0x20;
 	}
 	if (!name.text[0])
 		name.text[0] = '-';

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.kernel.lab import PATIENCE_S, SLACK, go, until
+from tests.kernel.lab import PATIENCE_S, ROOT, SLACK, TRACEKIT, go, until
+from tests.kernel.test_abi import OBJECTS, Btf
+from tracekit.capture.libraries.attached import MAX_SITES, SITE
+from tracekit.capture.libraries.functions import SQLITE_ERRORS
+from tracekit.recording.reader import Recording
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -266,6 +272,57 @@ subprocess.run([{SYSTEM_PYTHON!r}, "later.py"], check=True)
         run = recorded(lab, client)
 
     assert seen(run, "sqlite") == SQLITE_CALLS
+
+
+def test_calls_have_the_span_they_are_in(lab: Lab):
+    """As those that are seen at sockets."""
+    imports = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nimport sqlite3\nfrom tracekit.probe import span"
+    work = """
+c = sqlite3.connect(":memory:")
+for _ in range(3): c.execute("select 1").fetchall()
+with span("outer"):
+    with span("inner"):
+        for _ in range(7): c.execute("select 1").fetchall()
+    for _ in range(5): c.execute("select 1").fetchall()
+"""
+
+    with waiting(lab, imports, work) as client:
+        run = recorded(lab, client)
+
+    assert seen(run, "sqlite") == {"SELECT": 15}
+    assert seen(run, "sqlite", span="inner") == {"SELECT": 7}
+    assert seen(run, "sqlite", span="outer") == {"SELECT": 5}
+
+
+def test_without_permission_the_rest_is_recorded(lab: Lab):
+    """Who may load programs but probe no files reads that once, and has everything else."""
+    with waiting(lab, "import sqlite3, psycopg2", SQLITE3) as client:
+        limited = ["setpriv", "--bounding-set=-all,+bpf,+perfmon,+sys_ptrace,+dac_read_search", "--inh-caps=-all"]
+        options = ["attach", "-p", str(client.process.pid), "--db-uprobes", "-o", str(client.folder / "run.tk")]
+        command = [*limited, *TRACEKIT, *options]
+        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as tracer:
+            assert tracer.stderr
+            said = tracer.stderr.readline()
+            client.work()
+            said += tracer.stderr.read()
+
+    assert tracer.returncode == 0, said
+    assert said.count("library probes: ") == 1
+    assert "needs CAP_SYS_ADMIN" in said
+    assert Recording(client.folder / "run.tk").histograms("oncpu")
+
+
+def test_what_is_told_of_places():
+    """The collector and the programs agree on how a place is told."""
+    constants = dict(
+        re.findall(r"(\w+) = (\d+)", "".join(path.read_text() for path in (ROOT / "bpf").glob("lib*.bpf.h")))
+    )
+
+    site = Btf(OBJECTS / "libraries.bpf.o").named("STRUCT", "library_site")
+
+    assert site["size"] == SITE.size
+    assert int(constants["MAX_SITES"]) == MAX_SITES
+    assert int(constants["SQLITE_ERRORS"]) >= len(SQLITE_ERRORS)
 
 
 def test_others_are_not_recorded(lab: Lab):

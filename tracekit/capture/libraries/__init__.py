@@ -96,7 +96,8 @@ class Libraries:
             return  # it has gone
         else:
             for mapped in found:
-                self._try(process, mapped)
+                if not self._refused:
+                    self._try(process, mapped)
 
     def _try(self, process: Path, mapped: Mapped) -> None:
         try:
@@ -105,7 +106,7 @@ class Libraries:
             return  # it is not mapped any more
         except PermissionError:
             self._refused = True
-            self._miss(_name(mapped.path), "no permission to probe it (needs CAP_SYS_ADMIN)")
+            self._miss("files", "no permission to probe them (needs CAP_SYS_ADMIN)")
         except (OSError, UnfitError, elf.NotElfError) as error:
             self._known[mapped.device, mapped.inode] = None
             self._miss(_name(mapped.path), str(getattr(error, "strerror", None) or error))

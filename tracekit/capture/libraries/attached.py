@@ -7,7 +7,6 @@ import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tracekit.capture import wire
 from tracekit.capture.bpf import syscall
 from tracekit.capture.libraries import elf, uprobe
 from tracekit.capture.libraries.mapped import UnfitError
@@ -24,7 +23,8 @@ FAST_NS, SLOW_NS, ROW_NS = 2000, 11000, 1400
 """What a trap costs with its program: at an emulated instruction or a return, at another one, for each row
 (docs/databases.md; half of it in a loop that does nothing else)."""
 _PATH_BYTES = 108
-_SITE = struct.Struct("=QQII")
+SITE = struct.Struct("=QQIIHH108s8x")
+"""before, code, stack, place, then the peer: struct library_site of libcalls.bpf.h."""
 _OWN_CODE = 1 << 14
 """How far behind the last of its functions the code of a library that is part of another file may reach."""
 
@@ -129,9 +129,7 @@ class Attached:
         before, code = (function.address - own[0], own[1]) if own else (function.before, function.code)
         number, self._sites = self._sites, self._sites + 1
         address = path.removesuffix(b" (deleted)")[-_PATH_BYTES:]
-        site = (
-            _SITE.pack(before + where.offset, code, where.stack, probe.place) + wire.PEER.pack(0, 0, address) + bytes(8)
-        )
+        site = SITE.pack(before + where.offset, code, where.stack, probe.place, 0, 0, address)
         syscall.map_update(self._loaded.maps["library_sites"], number.to_bytes(4, "little"), site)
         return number
 
