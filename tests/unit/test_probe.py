@@ -144,9 +144,7 @@ def test_ids_are_blake2b_of_any_length(engine):
             wanted = int.from_bytes(blake2b(text, digest_size=8).digest(), "little")
             made = Kind("n" * name, a="v" * value)
             assert made.id in (wanted, Kind("<other>").id), (name, value)
-            assert snapshot()
-            if name * value > 60 * 180:
-                break
+        assert snapshot()
         """,
     )
 
