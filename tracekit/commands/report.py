@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from tracekit.analysis import db, spans
+from tracekit.analysis import db, spans, training
 from tracekit.analysis.summary import Summary, of_role, totals
+from tracekit.commands import evidence
 from tracekit.commands import where as chosen
 from tracekit.errors import EmptyHistogramError, UsageError
 from tracekit.export import json_
@@ -47,14 +48,16 @@ def command(file: Path, role: str, span: str, where: dict[str, str], all_errors:
         if role:
             summary = _cut(summary, role)
         detail = _detail(recording, summary, span, where) if span else None
+        step = "" if role or detail else training.step_of(summary.histograms)
+        impact = training.impact(step, evidence.of(recording)) if step else None
         if as_json:
-            click.echo(json_.span(recording, summary, detail) if detail else json_.report(recording, summary))
+            click.echo(json_.span(recording, summary, detail) if detail else json_.report(recording, summary, impact))
         elif not recording.intervals:
             raise EmptyHistogramError(f"cannot report {file}: no interval was recorded", "record for longer")
         elif detail:
             say(text.of_span(recording, summary, detail, all_errors=all_errors))
         else:
-            say(text.report(recording, summary, all_errors=all_errors))
+            say(text.report(recording, summary, impact, all_errors=all_errors))
 
 
 def _read(recording: Recording) -> Summary:

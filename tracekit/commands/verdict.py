@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import numpy as np
 
 from tracekit.analysis import sla as files
-from tracekit.analysis import slices, sources
-from tracekit.analysis.evidence import Evidence
 from tracekit.analysis.verdict import Judgement, State, judge
+from tracekit.commands import evidence
 from tracekit.errors import TracekitError, UsageError
 from tracekit.export import github, junit, markdown
 from tracekit.export import verdict as verdict_json
@@ -23,13 +20,10 @@ from tracekit.report import terminal
 from tracekit.report import verdict as text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from tracekit.analysis.evidence import Evidence
     from tracekit.analysis.objectives import Objective
-    from tracekit.analysis.slices import Slices
-    from tracekit.histogram.parts import Parts
-    from tracekit.recording.reader import Rows
-    from tracekit.records import Exemplar, Labels, StackWeight
 
     Judged = Sequence[tuple[str, Judgement]]
 
@@ -42,8 +36,6 @@ _ENCODERS: dict[str, Callable[[Judged], bytes]] = {
 }
 _PATH = click.Path(path_type=Path)
 _DEFAULTS = (Path("sla.toml"), Path("pyproject.toml"))
-_ALL = 1 << 30
-"""More slow spans than an interval keeps."""
 
 
 def _presets() -> list[str]:
@@ -110,7 +102,7 @@ def command(
     sources = tuple(sla) if sla or presets else _found()
     promised = [*_of_files(sources), *_of_presets(presets)]
     with ExitStack() as stack:
-        other = _evidence(stack.enter_context(Recording(baseline))) if baseline else None
+        other = evidence.of(stack.enter_context(Recording(baseline))) if baseline else None
         judged = [(str(path), _judged(path, promised, other, strict)) for path in recordings]
     form = "json" if as_json else form
     if output:
@@ -132,7 +124,7 @@ def _exit_code(judged: Judged) -> int:
 
 def _judged(path: Path, promised: Sequence[Objective], baseline: Evidence | None, strict: bool) -> Judgement:
     with Recording(path) as opened:
-        return judge(promised, _evidence(opened), baseline, strict=strict)
+        return judge(promised, evidence.of(opened), baseline, strict=strict)
 
 
 def _found() -> tuple[Path, ...]:
@@ -175,52 +167,3 @@ def _write(path: Path, content: bytes, sources: Sequence[Path]) -> None:
         path.write_bytes(content)
     except OSError as error:
         raise TracekitError(f"cannot write {path}: {error.strerror}", "another -o OUT") from error
-
-
-def _evidence(recording: Recording) -> Evidence:
-    size = len(recording.intervals)
-
-    @cache
-    def rows_of(metric: str) -> Rows:
-        return recording.rows(metric)
-
-    @cache
-    def slices_of(metric: str, where: Labels) -> Slices:
-        rows = rows_of(metric)
-        kept = set(sources.once(rows.names, recording.series(), dict(where)))
-        wanted = np.array([series in kept and set(where) <= set(series.labels) for series in rows.names], dtype=bool)
-        facts, cells = (rows.interval, rows.total, rows.low, rows.high), (rows.row, rows.slot, rows.count)
-        return slices.of_rows(size, facts, cells, wanted[rows.series])
-
-    @cache
-    def exemplars(where: Labels) -> list[tuple[int, Exemplar]]:
-        found = ((n, recording.exemplars(dict(where), (n, n + 1), _ALL)) for n in range(size))
-        return [(number, exemplar) for number, pairs in found for _, exemplar in pairs]
-
-    def parts(where: Labels, runs: Sequence[tuple[int, int]] | None) -> list[Parts]:
-        return [part for run in runs or [(0, size)] for part in recording.parts(dict(where), run).values()]
-
-    def call_parts(where: Labels) -> list[Parts]:
-        found = recording.parts(dict(where), metric=sources.CALLS)
-        return [found[series] for series in sources.once(found, recording.series(), dict(where))]
-
-    def stacks(first: int, last: int) -> Mapping[tuple[str, ...], StackWeight]:
-        return recording.stacks((first, last))
-
-    return Evidence(
-        series=recording.series(),
-        histograms=recording.histograms(),
-        values=recording.values(),
-        intervals=recording.intervals,
-        partial=len(recording.partial),
-        tiers=frozenset(recording.host.tiers),
-        losses=recording.losses(),
-        complete=recording.complete,
-        slices=slices_of,
-        exemplars=exemplars,
-        parts=parts,
-        call_parts=call_parts,
-        stacks=stacks,
-        findings=recording.missing,
-        start_ns=recording.start_ns,
-    )

@@ -8,6 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from tracekit.analysis import breakdown, spans
+from tracekit.analysis.measurement import Missing
 from tracekit.export import db, shapes
 from tracekit.histogram.confidence import LEVEL
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tracekit.analysis.summary import Samples, Summary
+    from tracekit.analysis.training import Impact
     from tracekit.histogram import Histogram
     from tracekit.histogram.confidence import Confidence
     from tracekit.recording.reader import Recording
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 
 
-def report(recording: Recording, summary: Summary) -> str:
+def report(recording: Recording, summary: Summary, impact: Impact | None = None) -> str:
     """
     Return everything a report is made of as one JSON object.
 
@@ -44,6 +46,7 @@ def report(recording: Recording, summary: Summary) -> str:
         "counters": [_named(one) | {"value": value} for one, value in summary.counters.items()],
         "gauges": [_named(one) | dataclasses.asdict(samples) for one, samples in summary.gauges.items()],
         "spans": [_span(summary, one) for one in spans.every(summary)],
+        "training_impact": _impact(impact) if impact else None,
         **db.document(summary),
         "processes": [dataclasses.asdict(process) for process in summary.processes],
         "in_flight": [dataclasses.asdict(wait) for wait in summary.in_flight],
@@ -53,6 +56,16 @@ def report(recording: Recording, summary: Summary) -> str:
         "cost": _cost(summary),
     }
     return json.dumps(document, indent=1, allow_nan=False)
+
+
+def _impact(impact: Impact) -> dict[str, object]:
+    found = impact.found
+    names = {"span": impact.step, "during": impact.during}
+    if isinstance(found, Missing):
+        return names | {"slowdown": None, "reason": found.reason}
+    known = found.confidence
+    ends = [end if math.isfinite(end) else None for end in (known.low, known.high)] if known else None
+    return names | {"slowdown": found.value, "confidence": ends, "steps_inside": found.n}
 
 
 def series(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import click
 
 from tracekit.analysis import breakdown, spans
 from tracekit.analysis.breakdown import AWAITING, ON_CPU, UNATTRIBUTED
+from tracekit.analysis.measurement import Missing
 from tracekit.analysis.summary import merged_by, quantile
 from tracekit.report.terminal import WIDTH, fit, flow, heading, table
 from tracekit.units import format_count, format_ns, format_share
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from tracekit.analysis.breakdown import Breakdown
     from tracekit.analysis.summary import Summary
+    from tracekit.analysis.training import Impact
     from tracekit.histogram import Histogram
     from tracekit.records import Clocks, Exemplar
 
@@ -53,6 +56,22 @@ def section(summary: Summary) -> list[str]:
     if rest:
         both.append(f"  and {len(rest)} more: {format_ns(sum(span.latency.total for span in rest))}")
     return [heading("Spans", note), head, *both]
+
+
+def beside(impact: Impact | None) -> list[str]:
+    """Return what evaluating costs the training beside it; no lines if there is no such pair."""
+    if not impact:
+        return []
+    step, during, found = fit(impact.step, _NAME), fit(impact.during, _NAME), impact.found
+    if isinstance(found, Missing):
+        return flow([f"  {step} while {during} runs: not compared", found.reason], 4)
+    longer = f"{format_share(abs(found.value))} {'longer' if found.value >= 0 else 'shorter'}"
+    known = found.confidence
+    bounds = f" (95 %: {format_share(known.low)} to {_end(known.high)})" if known else ""
+    chance = ["within chance"] if known and known.low <= 0 <= known.high else []
+    counts = f"{format_count(found.n)} {found.counted}"
+    lines = flow([f"  {step} takes {longer} while {during} runs{bounds}", *chance, *counts.split(", ")], 4)
+    return [*lines, *(f"    {fact}" for fact in found.facts)]
 
 
 def loops(summary: Summary) -> list[str]:
@@ -191,6 +210,10 @@ def _moment(clocks: Clocks, at_ns: int) -> str:
     except (ValueError, OverflowError, OSError):  # a time that a traced process made up
         return "-"
     return f"{when:%H:%M:%S}.{real_ns // 10**6 % 1000:03}"
+
+
+def _end(high: float) -> str:
+    return format_share(high) if math.isfinite(high) else "no upper end"
 
 
 def _thread(thread: str, role: str) -> str:

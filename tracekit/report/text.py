@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from tracekit.analysis.spans import Detail
     from tracekit.analysis.summary import Summary
+    from tracekit.analysis.training import Impact
     from tracekit.histogram import Histogram
     from tracekit.recording.reader import Recording
     from tracekit.records import InFlight, Target
@@ -55,12 +56,18 @@ _EVIDENCE = WIDTH - 25
 _LEGEND = "`-`: not measured, or too few events for this quantile."
 
 
-def report(recording: Recording, summary: Summary, *, all_errors: bool = False) -> list[str]:
-    """Return the lines of the report; *all_errors* ranks the usual failures with the others."""
+def report(
+    recording: Recording, summary: Summary, impact: Impact | None = None, *, all_errors: bool = False
+) -> list[str]:
+    """
+    Return the lines of the report, with the *impact* of evaluations on a training if it has both.
+
+    With *all_errors* the usual failures are ranked with the others.
+    """
     sections = [
         _head(recording, summary),
         _saturation(summary),
-        span_text.section(summary),
+        [*span_text.section(summary), *span_text.beside(impact)],
         db_text.section(summary, recording.missing),
         own.section(summary),
         _walltime(summary),
