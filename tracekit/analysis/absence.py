@@ -33,6 +33,7 @@ _HOW = re.compile(r"exit [1-9][0-9]{0,2}|signal [0-9]+|OOM kill")
 """How a process can fail, beside the name of a signal: the words of capture/lives.py."""
 _CODE = re.compile(r"[0-9A-Z]{5}|[0-9]{4}")
 """An error of a server: SQLSTATE, or MySQL's number."""
+_NAMING = "docs/presets.md says how to name spans"
 _TIERS = {
     "syscall.latency": ("syscalls", "record with --syscalls"),
     "syscall.errors": ("errors", "record without --no-errors"),
@@ -120,7 +121,8 @@ def _no_metric(metric: str, evidence: Evidence) -> Missing:
             return Missing(said[0] if said else f"the recording has no {metric}: {reason}", hint)
     metrics = sorted({series.metric for series in evidence.series})
     near = get_close_matches(metric, metrics, 1, _NEAR)
-    hint = printable(near[0]) if near else "tracekit report, which shows what was measured"
+    of_source = next((hint for prefix, _, hint in _SOURCES if metric.startswith(prefix)), "")
+    hint = printable(near[0]) if near else of_source or "tracekit report, which shows what was measured"
     return Missing(f"the recording has no series {metric}", hint)
 
 
@@ -132,7 +134,7 @@ def _other_labels(objective: Objective, metric: str, same: Sequence[Series]) -> 
             shown = ", ".join(map(quoted, values[:5])) + (f" and {len(values) - 5} more" if len(values) > 5 else "")
             known = f"its {name} is {shown}" if values else f"it has no label {name}"
             near = get_close_matches(value, values, 1, _NEAR)
-            hint = f"{name}={quoted(near[0])}" if near else ""
+            hint = f"{name}={quoted(near[0])}" if near else _NAMING if metric == SPANS and name != "role" else ""
             return Missing(f"{metric} has no {name}={quoted(value)}: {known}", hint)
     return Missing(f"{metric} has no series with all of these labels together", "fewer labels")
 

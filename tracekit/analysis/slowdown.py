@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 METRIC = "training.slowdown"
 DEFAULTS = {"span": "training.step", "during": "evaluation"}
 INSIDE, OUTSIDE = 0.9, 0.1
+_NAMING = "docs/presets.md says how to name spans"
+_FEW = 5
 _BETWEEN = 0.5
 """A larger share of steps that are neither leaves too few to speak for all."""
 
@@ -43,7 +45,7 @@ def measure(objective: Objective, evidence: Evidence, level: float) -> Measureme
     _check(objective)
     for name in names.values():
         if not evidence.slices(SPANS, (("span", name),)).events.sum():
-            return Missing(f"no span {printable(name)} ended while recorded", "docs/presets.md says how to name spans")
+            return Missing(f"no span {printable(name)} ended while recorded{_others(evidence)}", _NAMING)
     inside, outside, between = _split(evidence, names["span"], names["during"])
     return _scarce(objective.statistic, names["during"], inside, outside, between) or _compared(
         objective.statistic, evidence, inside, outside, names["span"], level
@@ -66,6 +68,13 @@ def gap(objective: Objective, evidence: Evidence) -> dict[str, float]:
         found.append(spans.anatomy(part.whole, evidence.parts(where, _runs(chosen))) if chosen.any() else None)
     inside, outside = found
     return breakdown.gap(inside.whole, outside.whole) if inside and outside else {}
+
+
+def _others(evidence: Evidence) -> str:
+    """Return which spans did, a few of them."""
+    names = sorted({series.label("span") for series in evidence.histograms if series.metric == SPANS})
+    more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
+    return f": those that did are {', '.join(map(printable, names[:_FEW]))}{more}" if names else ""
 
 
 def _runs(chosen: NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -119,5 +119,6 @@ def _moment(ns: int) -> str:
 def _distance(verdict: Verdict, value: float) -> str:
     """Return a difference in words; that of two shares is in points, as % of what would be unclear."""
     if verdict.unit == "share":
-        return format_share(value).removesuffix(" %") + " points"
+        points = format_share(value).removesuffix(" %")
+        return f"{points} point{'' if points == '1' else 's'}"
     return _text(verdict, value)
