@@ -33,7 +33,7 @@ _HOW = re.compile(r"exit [1-9][0-9]{0,2}|signal [0-9]+|OOM kill")
 """How a process can fail, beside the name of a signal: the words of capture/lives.py."""
 _CODE = re.compile(r"[0-9A-Z]{5}|[0-9]{4}")
 """An error of a server: SQLSTATE, or MySQL's number."""
-_NAMING = "docs/presets.md says how to name spans"
+NAMING = "docs/presets.md says how to name spans"
 _TIERS = {
     "syscall.latency": ("syscalls", "record with --syscalls"),
     "syscall.errors": ("errors", "record without --no-errors"),
@@ -134,7 +134,7 @@ def _other_labels(objective: Objective, metric: str, same: Sequence[Series]) -> 
             shown = ", ".join(map(quoted, values[:5])) + (f" and {len(values) - 5} more" if len(values) > 5 else "")
             known = f"its {name} is {shown}" if values else f"it has no label {name}"
             near = get_close_matches(value, values, 1, _NEAR)
-            hint = f"{name}={quoted(near[0])}" if near else _NAMING if metric == SPANS and name != "role" else ""
+            hint = f"{name}={quoted(near[0])}" if near else NAMING if metric == SPANS and name != "role" else ""
             return Missing(f"{metric} has no {name}={quoted(value)}: {known}", hint)
     return Missing(f"{metric} has no series with all of these labels together", "fewer labels")
 

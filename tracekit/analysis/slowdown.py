@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tracekit.analysis import breakdown, slices, spans
+from tracekit.analysis.absence import NAMING
 from tracekit.analysis.concurrency import SPANS, bounds, of
 from tracekit.analysis.measurement import Measurement, Missing
 from tracekit.analysis.taken import of_quantile
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 METRIC = "training.slowdown"
 DEFAULTS = {"span": "training.step", "during": "evaluation"}
 INSIDE, OUTSIDE = 0.9, 0.1
-_NAMING = "docs/presets.md says how to name spans"
 _FEW = 5
 _BETWEEN = 0.5
 """A larger share of steps that are neither leaves too few to speak for all."""
@@ -45,7 +45,7 @@ def measure(objective: Objective, evidence: Evidence, level: float) -> Measureme
     _check(objective)
     for name in names.values():
         if not evidence.slices(SPANS, (("span", name),)).events.sum():
-            return Missing(f"no span {printable(name)} ended while recorded{_others(evidence)}", _NAMING)
+            return Missing(f"no span {printable(name)} ended while recorded{_others(evidence)}", NAMING)
     inside, outside, between = _split(evidence, names["span"], names["during"])
     return _scarce(objective.statistic, names["during"], inside, outside, between) or _compared(
         objective.statistic, evidence, inside, outside, names["span"], level
