@@ -24,8 +24,9 @@ from tracekit.units import printable
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-_BUDGET_NS = 5_000_000
-"""CPU time that one `scan` but the first may take to look at processes."""
+_LEAST_NS, _PART = 500_000, 200
+"""CPU time that a `scan` may take but for the first: this much at least, and this part of the time since the last."""
+_NO_LIMIT_NS = 1 << 62
 _MOST_FILES = 16
 """Opened in one `scan`: a process may map as many as it likes, and call them what it likes."""
 _MOST_LINES = 8
@@ -52,11 +53,12 @@ class Libraries:
         self._attached = Attached(self._loaded)
         self._root = root
         self._code: dict[int, int] = {}
-        """tgid → how much code it had mapped when it was last looked at."""
+        """tgid → how much code it had mapped when it was last looked at; whose turn it is comes first."""
         self._known: dict[tuple[bytes, int], Identity | None] = {}
         """Device and inode, as maps names them → which file that is; None: not to be probed."""
         self._refused = False
         self._opened = 0
+        self._scanned_ns = 0
         for code, name in enumerate(SQLITE_ERRORS):
             value = name.encode().ljust(wire.DB_NAME_LEN, b"\0")
             syscall.map_update(self._loaded.maps["sqlite_errors"], code.to_bytes(4, "little"), value)
@@ -73,19 +75,21 @@ class Libraries:
 
     def scan(self, living: Collection[int]) -> None:
         """Probe the libraries of processes that are new, or have loaded more code since they were looked at."""
-        until_ns = time.thread_time_ns() + _BUDGET_NS if self._code else 0
+        since_ns, self._scanned_ns = self._scanned_ns, time.monotonic_ns()
+        budget_ns = max(_LEAST_NS, (self._scanned_ns - since_ns) // _PART) if since_ns else _NO_LIMIT_NS
+        until_ns = time.thread_time_ns() + budget_ns
         self._opened = 0
         for tgid in self._code.keys() - set(living):
             del self._code[tgid]
-        for tgid in sorted(living, key=self._code.__contains__):  # new ones first
-            late = until_ns and time.thread_time_ns() > until_ns
-            if self._refused or late or self._opened >= _MOST_FILES:
+        for tgid in [*(tgid for tgid in living if tgid not in self._code), *self._code]:
+            if self._refused or self._opened >= _MOST_FILES or time.thread_time_ns() > until_ns:
                 return
             process = self._root / str(tgid)
             size = code_size(process)
-            if size != self._code.get(tgid, -1):
+            known = self._code.pop(tgid, -1)
+            if size != known:
                 self._look_at(process)
-                self._code[tgid] = size if self._opened < _MOST_FILES else -1
+            self._code[tgid] = size if self._opened < _MOST_FILES else -1
 
     def _look_at(self, process: Path) -> None:
         try:
