@@ -14,6 +14,9 @@ COUNTS += [
     "tests/kernel/test_span_truth.py::test_nested_spans_and_what_is_outside",
     "tests/kernel/test_span_truth.py::test_tasks_of_asyncio_interleave",
     "tests/kernel/test_span_parts.py::test_sleeping_and_working_add_up",
+    "tests/kernel/test_db_redis.py::test_ways_to_read_and_write",
+    "tests/kernel/test_db_redis.py::test_a_connection_shared_with_a_child",
+    "tests/kernel/test_db_faults.py::test_backends_that_are_ended",
 ]
 """Tests that count and order. `scripts/vm-test` runs all; the rest takes 10 minutes more on an emulated CPU."""
 
