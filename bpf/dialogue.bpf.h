@@ -7,18 +7,10 @@
 // (ReadyForQuery, an OK packet, a length), else with the next request, or when nothing has come
 // for a while (settle_idle).
 #pragma once
-#include "parts.bpf.h"
 #include "protocols.bpf.h"
+#include "roundtrip.bpf.h"
 
-enum { MAX_STRANGERS = 8192, MAX_TRIES = 8, MAX_PORTS = 64, DB_TEXT_RING_BYTES = 1 << 20 };
-enum phase { PHASE_OPEN, PHASE_CONNECTING, PHASE_PIPELINE };
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_CONNECTIONS);
-	__type(key, __u64);		// address of the struct sock
-	__type(value, struct connection);
-} connections SEC(".maps");
+enum { MAX_STRANGERS = 8192, MAX_TRIES = 8, MAX_PORTS = 64 };
 
 struct stranger {
 	__u64 inode;
@@ -39,217 +31,6 @@ struct {
 	__type(value, __u8);		// enum db_system
 } db_ports SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, DB_TEXT_RING_BYTES);
-} db_texts SEC(".maps");
-
-static __always_inline struct scratch *get_scratch(enum scratch_of whose)
-{
-	__u32 at = whose;
-
-	return bpf_map_lookup_elem(&scratches, &at);
-}
-
-static __always_inline struct key key_of(struct connection *c, __u32 operation)
-{
-	return call_key(c->role, c->peer, operation, c->about, c->span);
-}
-
-static __always_inline void count_connections(int by)
-{
-	struct shared *all = get_shared();
-
-	if (all)
-		__sync_fetch_and_add(&all->connections, by);
-}
-
-static __always_inline void forget(__u64 socket)
-{
-	if (!bpf_map_delete_elem(&connections, &socket))
-		count_connections(-1);
-}
-
-// --- A call ends ------------------------------------------------------------------------------
-
-static __always_inline __u64 later(__u64 a, __u64 b)
-{
-	return a > b ? a : b;
-}
-
-// The calling thread has received an answer that *span* waited for. What it saw of that as network and poll, and if
-// the span was suspended the time itself, is time of the database. *state* is NULL if another thread has asked.
-__noinline int attribute(struct connection *c, struct span_key *span, struct task_state *state)
-{
-	struct open_span *open;
-	struct open_key key;
-
-	if (!c || !span || !span->start_ns)
-		return 0;
-	key.span = *span;
-	key.tgid = c->pid_tgid >> 32;
-	open = bpf_map_lookup_elem(&open_spans, &key);
-	if (!open) {	// no switch has met it yet: it asked, and went on to await
-		if (!state || span->start_ns < state->spans.since_ns)
-			return 0;
-		open = new_open_span(&state->spans, &key);
-		if (!open)
-			return 0;
-	}
-	if (!open->pid) {
-		if (c->ready_ns > c->start_ns)
-			open->had.wait_ns[WAIT_DB] += c->ready_ns - c->start_ns;
-		return 0;
-	}
-	if (!state || open->pid != (__u32)c->pid_tgid)
-		return 0;
-
-	// sums only grow: what is taken from one here and given to another shows when they are compared
-	struct span_sums *now = &state->spans.sums, *base = &open->base;
-	__u64 polled = later(base->wait_ns[R_POLL], c->polled_ns), waited = later(base->wait_ns[R_NETWORK], c->waited_ns);
-
-	polled = now->wait_ns[R_POLL] - polled;
-	waited = now->wait_ns[R_NETWORK] - waited;
-	base->wait_ns[R_POLL] += polled;
-	base->wait_ns[R_NETWORK] += waited;
-	base->wait_ns[WAIT_DB] -= polled + waited;
-	return 0;
-}
-
-// The calling thread receives the first bytes of an answer.
-static __always_inline void begin_answer(struct connection *c, struct task_struct *task, struct task_state *state)
-{
-	bool mine = c->pid_tgid == pid_tgid_of(task);
-
-	if (!c->ready_ns)	// no hook told: when was this thread woken?
-		c->ready_ns = mine && state->waking_ns > c->start_ns ? state->waking_ns : c->start_ns;
-	if (mine)
-		c->delay_ns = run_delay_of(task) - c->delay_ns;	// during the call
-	else
-		c->delay_ns = 0;
-	if (c->span == SPAN_NONE)
-		return;
-	for (int i = 0; i < DB_SPANS; i++) {
-		struct span_key span = { .node = c->spans[i].node, .start_ns = c->spans[i].start_ns };
-
-		attribute(c, &span, mine && state->probed ? state : NULL);
-	}
-}
-
-static __always_inline void add_call_parts(struct connection *c, __u64 start, __u64 latency)
-{
-	__u32 bucket = clamped_slot_of(latency) >> PROBE_BUCKET_SHIFT;
-	struct key key = key_of(c, bucket);
-	__u64 server = c->ready_ns > start ? c->ready_ns - start : 0, client;
-	struct parts *parts;
-	__u32 at;
-
-	key.kind = P_DB;
-	key.err = c->operation;
-	at = shard_of(row_of(&key));
-	parts = bpf_map_lookup_elem(&parts_of_spans, &at);
-	if (!parts)
-		return;
-	if (server > latency)
-		server = latency;
-	client = latency - server;
-	bump(&parts->count, 1);
-	bump(&parts->latency_ns, latency);
-	bump(&parts->sums.wait_ns[WAIT_DB], server);
-	bump(&parts->sums.wait_ns[WAIT_RUNQ], c->delay_ns < client ? c->delay_ns : client);
-}
-
-static __always_inline void tell_text(struct connection *c, __u64 socket, __u64 start, __u64 latency, struct scratch *s)
-{
-	struct db_text *text = &s->text;
-	__u32 length = 0;
-
-	text->connection = socket;
-	text->start_ns = start;
-	text->latency_ns = latency;
-	text->role = c->role;
-	text->peer = c->peer;
-	text->operation = c->operation;
-	text->span = c->span;
-	text->about = c->about;
-	if (!latency && s->text_at && s->text_at < s->bytes.length) {
-		length = s->bytes.length - s->text_at;
-		if (length > DB_TEXT_LEN)
-			length = DB_TEXT_LEN;
-		asm volatile("" : "+r"(length));
-		if (!length || length > DB_TEXT_LEN ||
-		    bpf_probe_read_user(text->text, length, (void *)(s->bytes.at + s->text_at)))
-			length = 0;
-	}
-	text->length = length;
-	if (bpf_ringbuf_output(&db_texts, text, sizeof(*text), BPF_RB_NO_WAKEUP))
-		count_loss(LOSS_RING);
-}
-
-// The answer is whole. Whoever takes the start of a call away ends it.
-__noinline int settle(__u64 socket, struct connection *c, struct scratch *s)
-{
-	if (!c || !s)
-		return 0;
-
-	__u64 start = __sync_lock_test_and_set(&c->start_ns, 0);
-
-	if (!start)
-		return 0;
-
-	__u64 latency = c->last_ns > start ? c->last_ns - start : 0;
-	struct key key = key_of(c, c->operation);
-
-	record_call(&key, latency);
-	if (c->error)
-		record_error(&key, c->error);
-	add_call_parts(c, start, latency);
-	if (config.db_text)
-		tell_text(c, socket, start, latency ? latency : 1, s);
-	return 0;
-}
-
-// The call got no answer, for the reason in s->word.
-__noinline int fail(struct connection *c, struct scratch *s)
-{
-	if (!c || !s || !__sync_lock_test_and_set(&c->start_ns, 0))
-		return 0;
-
-	struct key key = key_of(c, c->operation);
-
-	record_error(&key, db_name_id(&s->word));
-	return 0;
-}
-
-// --- A call begins ----------------------------------------------------------------------------
-
-__noinline int begin(__u64 socket, struct connection *c, struct scratch *s, struct task_state *state)
-{
-	struct task_struct *task = bpf_get_current_task_btf();
-	if (!c || !s || !state)
-		return 0;
-	c->span = SPAN_NONE;
-	if (has_spans(task, state)) {
-		c->span = current_spans(state, task->thread.fsbase, &s->path);
-		__builtin_memcpy(c->spans, &s->path, sizeof(c->spans));
-	}
-	c->role = state->role;
-	c->pid_tgid = pid_tgid_of(task);
-	c->delay_ns = run_delay_of(task);
-	c->polled_ns = state->spans.sums.wait_ns[R_POLL];
-	c->waited_ns = state->spans.sums.wait_ns[R_NETWORK];
-	c->operation = db_name_id(&s->word);
-	c->error = 0;
-	c->requests = 1;
-	c->rest = 0;
-	c->ready_ns = 0;
-	c->last_ns = 0;
-	c->start_ns = bpf_ktime_get_ns();
-	if (config.db_text)
-		tell_text(c, socket, c->start_ns, 0, s);
-	return 0;
-}
-
 static __always_inline bool is_pipeline(struct scratch *s)
 {
 	return s->word.text[0] == 'P' && s->word.text[1] == 'I' && s->word.text[2] == 'P';
@@ -262,7 +43,7 @@ __noinline int understand(struct scratch *s, __u64 socket, __u32 system, __u32 s
 	s->text_at = 0;
 	if (!strict && is_tls(s)) {
 		SET_WORD(s, "-");
-		return s->head[0] == TLS_DATA ? ASKED : NOTHING;
+		return s->bytes.head[0] == TLS_DATA ? ASKED : NOTHING;
 	}
 	switch (system) {
 	case DB_POSTGRESQL:
@@ -365,8 +146,10 @@ static __noinline struct connection *meet(struct sock *socket, struct scratch *s
 	}
 	expected = system_at(&s->peer);
 	system = recognise(s, key);
+	if (system == DB_REDIS && !expected && s->peer.family != AF_UNIX && !has_connected(socket))
+		system = DB_UNKNOWN;	// an answer that looks like a request: we are the server
 	if (system) {
-		*what = system == DB_POSTGRESQL && !s->head[0] ? CONNECTS : ASKED;
+		*what = system == DB_POSTGRESQL && !s->bytes.head[0] ? CONNECTS : ASKED;
 	} else if (expected) {
 		system = expected;
 		*what = understand(s, key, expected, 0);
@@ -379,6 +162,55 @@ static __noinline struct connection *meet(struct sock *socket, struct scratch *s
 }
 
 // --- What is sent and received ----------------------------------------------------------------
+
+// Too little was sent to tell what it is: keep it until there is more.
+static __always_inline void keep_partial(struct connection *c, struct scratch *s)
+{
+	__builtin_memcpy(c->begun, s->bytes.head, PARTIAL_LEN);
+	c->partial = s->bytes.staged < PARTIAL_LEN ? s->bytes.staged : 0;
+}
+
+static __always_inline bool may_begin(struct connection *c, struct scratch *s)
+{
+	__u8 first = s->bytes.head[0];
+
+	if (s->bytes.whole >= PARTIAL_LEN)
+		return false;
+	if (c->about == DB_POSTGRESQL)
+		return is_in(first, PG_REQUESTS & ~PG_SILENT);
+	return c->about == DB_REDIS ? first == '*' : c->about == DB_MYSQL;
+}
+
+// The beginning of a request that came in pieces, put together. Still STRANGE if that does not tell either.
+__noinline int complete(__u64 socket, struct connection *c)
+{
+	struct scratch *s = get_scratch(OF_TASKS);
+	__u32 had, added;
+	int what;
+
+	if (!c || !s)
+		return STRANGE;
+	had = c->partial;
+	added = s->bytes.staged;
+	asm volatile("" : "+r"(had), "+r"(added));
+	if (!added || added > HEAD_LEN || had > PARTIAL_LEN)
+		return STRANGE;
+	__builtin_memcpy(s->tail, c->begun, PARTIAL_LEN);
+	if (bpf_probe_read_kernel(s->tail + had, added, s->bytes.head))
+		return STRANGE;
+	__builtin_memcpy(s->bytes.head, s->tail, HEAD_LEN + PARTIAL_LEN);
+	s->bytes.at = 0;
+	s->bytes.staged = had + added;
+	s->bytes.whole += had;
+	what = understand(s, socket, c->about & DB_SYSTEM, 0);
+	if (what == STRANGE) {
+		keep_partial(c, s);
+		return STRANGE;
+	}
+	c->operation = db_name_id(&s->word);
+	c->partial = 0;
+	return NOTHING;
+}
 
 static __always_inline void sent_more(__u64 socket, struct connection *c, struct scratch *s, struct task_state *state,
 				      int what)
@@ -420,20 +252,27 @@ __noinline int sent(__u64 key, struct task_state *state, int length)
 	if (!c && is_stranger(socket))
 		return 0;
 	find_bytes(task, length, &s->bytes);
-	read_piece(s, s->head, 0);
 	if (!c)
 		c = meet(socket, s, &what);
 	else
 		what = understand(s, key, c->about & DB_SYSTEM, c->start_ns && !(c->about & DB_TLS));
 	if (!c)
 		return 0;
-	if (is_tls(s) && (s->head[0] == TLS_HANDSHAKE || s->head[0] == TLS_DATA) && !(c->about & DB_TLS)) {
+	if (is_tls(s) && (s->bytes.head[0] == TLS_HANDSHAKE || s->bytes.head[0] == TLS_DATA) && !(c->about & DB_TLS)) {
 		c->about |= DB_TLS;
 		c->start_ns = 0;	// what was under way was to ask for TLS
 		c->phase = PHASE_OPEN;
 	}
+	if (c->start_ns && c->partial && !c->last_ns)
+		return complete(key, c);
 	if (c->start_ns) {
 		sent_more(key, c, s, state, what);
+		return 0;
+	}
+	if (what == STRANGE && may_begin(c, s)) {
+		SET_WORD(s, "-");
+		begin(key, c, s, state);
+		keep_partial(c, s);
 		return 0;
 	}
 	if (what < ASKED)
@@ -465,7 +304,7 @@ __noinline int read_answer(struct connection *c, struct scratch *s)
 		return answer;
 	}
 	case DB_MONGODB: {
-		__u32 length = little_endian(s->head);
+		__u32 length = little_endian(s->bytes.head);
 
 		if (!is_mongo(s))
 			return NOT_AN_ANSWER;
@@ -481,6 +320,8 @@ __noinline int read_answer(struct connection *c, struct scratch *s)
 // More of an answer, of which something has come before.
 static __always_inline int read_more(struct connection *c, struct scratch *s, __u32 length)
 {
+	int answer;
+
 	if (c->rest) {
 		c->rest = c->rest > length ? c->rest - length : 0;
 		return c->rest ? MORE : WHOLE;
@@ -489,11 +330,23 @@ static __always_inline int read_more(struct connection *c, struct scratch *s, __
 		return MORE;
 	switch (c->about & DB_SYSTEM) {
 	case DB_POSTGRESQL:
-		return pg_is_ready(s) ? WHOLE : MORE;
+		__builtin_memset(&s->word, 0, sizeof(s->word));
+		answer = pg_more(s);
+		if (s->word.text[0])
+			c->error = db_name_id(&s->word);
+		return answer;
 	case DB_MYSQL:
 		return c->phase != PHASE_CONNECTING ? mysql_ends(s) ? WHOLE : MORE : mysql_answer(s, 1);
 	}
 	return MORE;
+}
+
+// Can the answer be all there is, as nothing more will come? One of PostgreSQL would say so, but for its last words.
+static __always_inline bool may_be_whole(struct connection *c)
+{
+	if (!c->last_ns || c->rest)
+		return false;
+	return c->about != DB_POSTGRESQL || c->error;
 }
 
 // Something came in on a socket that is not known: a server greets, or we are the server.
@@ -509,7 +362,7 @@ __noinline int hear(__u64 key)
 		__builtin_memset(&s->peer, 0, sizeof(s->peer));
 		if (find_peer(socket, &s->peer))
 			new_connection(key, s, DB_MYSQL, s->peer.family == AF_UNIX ? inode_of(socket) : 0);
-	} else if (s->head[0] == '*' && is_digit(s->head[1])) {
+	} else if (s->bytes.head[0] == '*' && is_digit(s->bytes.head[1])) {
 		doubt(key, inode_of(socket), MAX_TRIES);	// answers of Redis may look like requests, others do not
 	}
 	return 0;
@@ -531,7 +384,7 @@ __noinline int received(__u64 key, struct task_state *state, int length)
 	if (c && !c->start_ns)
 		return 0;	// nothing was asked: a notification
 	if (c && length <= 0) {
-		if (c->last_ns && !c->rest) {
+		if (may_be_whole(c)) {
 			settle(key, c, s);
 			return 0;
 		}
@@ -547,16 +400,15 @@ __noinline int received(__u64 key, struct task_state *state, int length)
 		return 0;
 	}
 	find_bytes(task, length, &s->bytes);
-	read_piece(s, s->head, 0);
 	if (!c)
 		return hear(key);
 	if (!c->last_ns) {
 		begin_answer(c, task, state);
 		__builtin_memset(&s->word, 0, sizeof(s->word));
-		answer = s->bytes.at ? read_answer(c, s) : MORE;
+		answer = s->bytes.staged ? read_answer(c, s) : MORE;
 		c->error = db_name_id(&s->word);
 	} else {
-		answer = s->bytes.at ? read_more(c, s, length) : MORE;
+		answer = s->bytes.staged ? read_more(c, s, length) : MORE;
 	}
 	if (answer == NOT_AN_ANSWER) {
 		forget(key);

@@ -3,6 +3,8 @@
 #pragma once
 #include "dialogue.bpf.h"
 
+enum { GOODBYE_NS = 10 * 1000 * 1000 };
+
 // The address of a socket, as a number: functions that are verified by themselves take no kernel pointers.
 static __always_inline __u64 address_of(struct scratch *s, struct sock *socket)
 {
@@ -50,6 +52,12 @@ static __always_inline void name_end(struct scratch *s, int error, int state)
 		SET_WORD(s, "dropped");
 }
 
+// Through TLS the last words cannot be told from a request: what is hung up right after was none.
+static __always_inline bool is_goodbye(struct connection *c)
+{
+	return c->about & DB_TLS && !c->last_ns && bpf_ktime_get_ns() - c->start_ns < GOODBYE_NS;
+}
+
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(on_state, struct sock *socket, int before, int after)
 {
@@ -78,8 +86,10 @@ int BPF_PROG(on_state, struct sock *socket, int before, int after)
 		settle(key, c, s);
 		c->phase = PHASE_OPEN;
 	} else if (after == TCP_FIN_WAIT1 || after == TCP_CLOSE) {
-		if (c->last_ns && !c->rest) {
+		if (c->last_ns && !c->rest) {	// who hangs up has what it wants
 			settle(key, c, s);
+		} else if (is_goodbye(c)) {
+			c->start_ns = 0;
 		} else {
 			name_end(s, BPF_CORE_READ(socket, sk_err), before);
 			fail(c, s);

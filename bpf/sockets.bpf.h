@@ -30,6 +30,8 @@ struct sock_common {
 };
 struct socket { struct file *file; struct sock *sk; };
 struct sock { struct sock_common __sk_common; int sk_err; __u16 sk_type; struct socket *sk_socket; };
+struct inet_bind_bucket { signed char fastreuse; };
+struct inet_connection_sock { struct inet_bind_bucket *icsk_bind_hash; };
 struct unix_address { int len; };
 struct unix_sock { struct unix_address *addr; struct sock *peer; };
 
@@ -38,10 +40,13 @@ struct unix_sock { struct unix_address *addr; struct sock *peer; };
 struct iovec { __u64 base; __u64 length; };
 struct user_msghdr { __u64 name; __u64 name_length; __u64 iov; __u64 iov_length; };
 
-struct bytes {			// of the calling process
-	__u64 at;		// 0: not known where
-	__u32 length;		// how many of them lie there in one piece
+enum { HEAD_LEN = 64, MAX_VECTORS = 4 };
+
+struct bytes {			// that a system call has moved
+	__u64 at;		// where they lie in the calling process; 0: not in one piece, or not known where
 	__u32 whole;		// how many there are
+	__u32 staged;		// how many of them are in head
+	__u8 head[3 * HEAD_LEN];	// the first ones, up to 2 * HEAD_LEN; the rest makes any place in them good to read from
 };
 
 // Told apart from an older socket at the same address. 0: it has no file.
@@ -56,37 +61,82 @@ static __always_inline __u64 run_delay_of(struct task_struct *task)
 	return bpf_core_field_exists(task->sched_info.run_delay) ? task->sched_info.run_delay : 0;
 }
 
-// Where are the *moved* bytes of the system call that the calling thread is in?
+// Append up to HEAD_LEN bytes of the calling process to the head.
+static __always_inline void stage(struct bytes *bytes, __u64 at, __u64 length)
+{
+	__u32 place = bytes->staged, piece = length < HEAD_LEN ? length : HEAD_LEN;
+
+	asm volatile("" : "+r"(place), "+r"(piece));
+	if (place > HEAD_LEN || !piece || piece > HEAD_LEN)	// the verifier must see the bounds of what is used
+		return;
+	if (!bpf_probe_read_user(bytes->head + place, piece, (void *)at))
+		bytes->staged = place + piece;
+}
+
+// Gather the first bytes of several pieces; if they are one piece, say where it is.
+static __always_inline void gather_vectors(struct bytes *bytes, __u64 vectors, __u64 count)
+{
+	struct iovec vector;
+
+	for (__u32 i = 0; i < MAX_VECTORS && i < count && bytes->staged < HEAD_LEN; i++) {
+		if (bpf_probe_read_user(&vector, sizeof(vector), (void *)(vectors + i * sizeof(vector))))
+			return;
+		if (!bytes->staged && vector.length >= bytes->whole) {
+			bytes->at = vector.base;
+			stage(bytes, vector.base, bytes->whole);
+			return;
+		}
+		stage(bytes, vector.base, vector.length);
+		if (vector.length > HEAD_LEN)
+			return;		// what follows does not follow what is staged
+	}
+}
+
+// Find the *moved* bytes of the system call that the calling thread is in.
 static __always_inline void find_bytes(struct task_struct *task, __u32 moved, struct bytes *bytes)
 {
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
 	long nr = regs->orig_ax;
-	struct iovec vector = {};
-	__u64 at = regs->si;
+	struct user_msghdr message;
 
 	bytes->at = 0;
-	bytes->length = moved;
 	bytes->whole = moved;
+	bytes->staged = 0;
+	__builtin_memset(bytes->head, 0, 2 * HEAD_LEN);
 	if (task->thread_info.status & TS_COMPAT)
 		return;
 	if (nr == NR_READ || nr == NR_WRITE || nr == NR_SENDTO || nr == NR_RECVFROM) {
-		bytes->at = at;
-		return;
-	}
-	if (nr == NR_SENDMSG || nr == NR_RECVMSG) {
-		struct user_msghdr message;
+		bytes->at = regs->si;
+		stage(bytes, bytes->at, moved);
+	} else if (nr == NR_READV || nr == NR_WRITEV) {
+		gather_vectors(bytes, regs->si, regs->dx);
+	} else if (nr == NR_SENDMSG || nr == NR_RECVMSG) {
+		if (!bpf_probe_read_user(&message, sizeof(message), (void *)regs->si))
+			gather_vectors(bytes, message.iov, message.iov_length);
+	}			// else io_uring, sendfile, sendmmsg
+	if (bytes->staged > moved)
+		bytes->staged = moved;	// of what could have been received less was
+}
 
-		if (bpf_probe_read_user(&message, sizeof(message), (void *)at))
-			return;
-		at = message.iov;
-	} else if (nr != NR_READV && nr != NR_WRITEV) {
-		return;		// io_uring, sendfile, sendmmsg
-	}
-	if (bpf_probe_read_user(&vector, sizeof(vector), (void *)at))
-		return;
-	bytes->at = vector.base;
-	if (vector.length < moved)
-		bytes->length = vector.length;
+// Read *size* bytes, at most HEAD_LEN, from *place* on.
+static __always_inline bool read_bytes(struct bytes *bytes, void *to, __u32 size, __u32 place)
+{
+	if (place + size > bytes->whole || place + size < size)
+		return false;
+	if (bytes->at)
+		return !bpf_probe_read_user(to, size, (void *)(bytes->at + place));
+	if (place + size > bytes->staged)
+		return false;
+	return !bpf_probe_read_kernel(to, size, bytes->head + (place & (2 * HEAD_LEN - 1)));
+}
+
+// Did this side connect? Of the buckets of ports that TCP keeps, those of ports that connect() has chosen are marked.
+// A client that has bound itself to a port is not told from what a server has accepted.
+static __always_inline bool has_connected(struct sock *socket)
+{
+	struct inet_bind_bucket *bucket = BPF_CORE_READ((struct inet_connection_sock *)socket, icsk_bind_hash);
+
+	return BPF_CORE_READ(bucket, fastreuse) < 0;
 }
 
 // The path that a Unix socket is bound to. Returns false if it is not.

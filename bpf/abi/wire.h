@@ -28,6 +28,7 @@ enum {
 	PEER_LEN = 108,			// a path of a Unix socket
 	DB_NAME_LEN = 16,
 	DB_TEXT_LEN = 512,
+	PARTIAL_LEN = 36,
 	SAMPLE_HZ = 99,
 	NR_NONE = 0xffff,	// not in a system call
 	NR_COMPAT = 0x8000,	// | number: an i386 call, which has its own numbering
@@ -264,8 +265,10 @@ struct connection {		// to a DB, and the call that is under way on it
 	__u8 about;		// enum db_system, DB_TLS
 	__u8 phase;
 	__u32 rest;		// bytes of the answer that are still to come, where it says how many
+	__u32 partial;		// bytes below: of a request of which too little has been sent to tell what it is
+	__u8 begun[PARTIAL_LEN];
 };
-_Static_assert(sizeof(struct connection) == 152, "wire format changed: raise WIRE_VERSION");
+_Static_assert(sizeof(struct connection) == 192, "wire format changed: raise WIRE_VERSION");
 
 struct db_text {		// what is asked of a DB, and again without the text when the answer is there
 	__u64 connection;
