@@ -265,6 +265,8 @@ __noinline int sent(__u64 key, struct task_state *state, int length)
 	}
 	if (c->start_ns && c->partial && !c->last_ns)
 		return complete(key, c);
+	if (c->start_ns && c->last_ns && what == STRANGE && c->about == DB_REDIS && may_begin(c, s))
+		settle(key, c, s);
 	if (c->start_ns) {
 		sent_more(key, c, s, state, what);
 		return 0;
@@ -403,9 +405,11 @@ __noinline int received(__u64 key, struct task_state *state, int length)
 	if (!c)
 		return hear(key);
 	if (!c->last_ns) {
-		begin_answer(c, task, state);
 		__builtin_memset(&s->word, 0, sizeof(s->word));
 		answer = s->bytes.staged ? read_answer(c, s) : MORE;
+		if (answer == UNASKED)
+			return 0;
+		begin_answer(c, task, state);
 		c->error = db_name_id(&s->word);
 	} else {
 		answer = s->bytes.staged ? read_more(c, s, length) : MORE;

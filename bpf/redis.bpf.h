@@ -93,6 +93,29 @@ static __always_inline void redis_error(struct scratch *s)
 	take_word(s, 1);
 }
 
+// What RESP 3 tells unasked, a message or that something has changed, is no answer; that a subscription is made is one.
+static __always_inline int redis_push(struct scratch *s)
+{
+	__u32 from = 1, end;
+	__u8 first, second;
+	int length;
+
+	__builtin_memcpy(s->piece, s->bytes.head, HEAD_LEN);
+	length = take_number(s, &from);
+	if (length <= 0)
+		return MORE;
+	end = redis_end(s, from, length);
+	read_piece(s, s->piece, from);
+	from = 1;
+	if (take_number(s, &from) <= 0)
+		return MORE;
+	first = s->piece[from & (HEAD_LEN - 1)];
+	second = s->piece[(from + 1) & (HEAD_LEN - 1)];
+	if (first == 's' || first == 'u' || (first == 'p' && (second == 's' || second == 'u')))
+		return end == s->bytes.whole ? WHOLE : MORE;
+	return end == s->bytes.whole ? UNASKED : MORE;
+}
+
 // *rest* becomes how many bytes are still to come.
 __noinline int redis_answer(struct scratch *s, __u32 *rest)
 {
@@ -142,6 +165,7 @@ __noinline int redis_answer(struct scratch *s, __u32 *rest)
 		return *rest ? MORE : WHOLE;
 	case '%':
 	case '>':
+		return redis_push(s);
 	case '|':
 		return MORE;
 	}

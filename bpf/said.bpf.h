@@ -16,7 +16,7 @@ enum request {
 	CONNECTS,
 };
 
-enum answer { NOT_AN_ANSWER, MORE, WHOLE, TO_TLS };
+enum answer { NOT_AN_ANSWER, UNASKED, MORE, WHOLE, TO_TLS };
 
 // Of one CPU, for programs in the calls of tasks, in the stack of TCP, which interrupts these, and for the collector's.
 enum scratch_of { OF_TASKS, OF_STATES, OF_COLLECTOR, SCRATCHES };
