@@ -259,6 +259,40 @@ def test_another_copy_of_a_library(lab: Lab, tmp_path: Path):
     assert seen(run, "sqlite") == SQLITE_CALLS
 
 
+@contextmanager
+def containers(folder: Path) -> Iterator[list[Path]]:
+    """Yield two folders that show one image, as two containers of it do."""
+    image = folder / "image"
+    image.mkdir()
+    shutil.copy(SQLITE, image)
+    shown: list[Path] = []
+    try:
+        for name in ("first", "second"):
+            upper, work, place = (folder / f"{name}{part}" for part in ("-upper", "-work", ""))
+            for each in (upper, work, place):
+                each.mkdir()
+            options = f"lowerdir={image},upperdir={upper},workdir={work}"
+            subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, place], check=True)
+            shown.append(place)
+        yield shown
+    finally:
+        for place in shown:
+            subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_one_file_in_two_containers_is_probed_once(lab: Lab, tmp_path: Path):
+    """An overlay gives each container a device of its own, but the kernel probes the file of the image."""
+    with containers(tmp_path) as (first, second):
+        environment = {"LD_LIBRARY_PATH": str(second)}
+        again = f"subprocess.run([{SYSTEM_PYTHON!r}, 'later.py'], env={environment}, check=True)"
+        work = f"{SQLITE3}\nimport subprocess\n{again}"
+        with waiting(lab, "import sqlite3", work, SYSTEM_PYTHON, before=f"LD_LIBRARY_PATH={first}") as client:
+            (client.folder / "later.py").write_text(f"import sqlite3, time; time.sleep(1)\n{SQLITE3}")
+            run = recorded(lab, client)
+
+    assert seen(run, "sqlite") == {word: 2 * count for word, count in SQLITE_CALLS.items()}
+
+
 def test_a_process_that_starts_later(lab: Lab):
     """Its library is probed already, or found at a tick."""
     work = f"""
