@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from tracekit.records import Loss
 
 
+_LONGER = "record for longer: the limit lies inside the interval"
+
+
 class State(Enum):
     """What can be said of a promise."""
 
@@ -48,7 +51,7 @@ class Verdict:
         baseline: the value of the baseline; None if none was asked for.
         facts: more that a reader should know, each a line.
         why: of a FAIL.
-        reason, hint: why it was not measured, and what would help.
+        reason: why it was not measured; hint: what would help it, or one that is UNDECIDED.
     """
 
     objective: Objective
@@ -225,7 +228,9 @@ def _decided(
     if state is State.PASS:
         return verdict
     verdict = replace(verdict, worst=_worst(limit, found, evidence))
-    return replace(verdict, why=why(objective, found, verdict.worst, evidence)) if state is State.FAIL else verdict
+    if state is State.UNDECIDED:
+        return replace(verdict, hint=_LONGER)
+    return replace(verdict, why=why(objective, found, verdict.worst, evidence))
 
 
 def _state(limit: Limit, found: Measurement) -> State:

@@ -57,7 +57,7 @@ def reasons(verdict: Verdict, name: str) -> Iterator[tuple[str, str]]:
         yield "why", f"{', '.join(split(why))} of {why.of}"
     if why.differences:
         at = f"{_moment(why.start_ns)} to {_moment(why.end_ns)}"
-        yield "then", f"{'; '.join(why.differences)} ({at} against the rest)"
+        yield "when", f"{at}, against the rest: {'; '.join(why.differences)}"
     for advice in why.advice:
         yield "do", _advised(advice)
     yield "run", command(why, name)
