@@ -35,9 +35,9 @@ def in_threads(count, work):
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
 
-def failing(times, error, call, *arguments):
+def failing(times, error, call, *arguments, **named):
     for _ in range(times):
-        try: call(*arguments)
+        try: call(*arguments, **named)
         except error: pass
         else: raise AssertionError(f"{arguments} did not fail")
 """

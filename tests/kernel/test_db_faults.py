@@ -112,15 +112,30 @@ listener.close()
 """
 
 
+OVERFLOWING = """
+overflowing = socket.create_server(("127.0.0.1", FULL), backlog=0)
+queued = [socket.socket() for n in range(3)]
+for client in queued:
+    client.setblocking(False)
+    client.connect_ex(("127.0.0.1", FULL))
+def given_up(port):
+    client = socket.socket()
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, 1)
+    client.connect(("127.0.0.1", port))
+"""
+
+
 def test_connections_that_are_reset_refused_or_dropped(lab: Lab, redis: Server) -> None:
-    """By the network or whoever is in it, by nobody who listens, by a client that waits no longer."""
-    refusing, resetting = servers.free_port(), servers.free_port()
+    """By whoever is between, by nobody who listens, by a client that waits no longer; or that waits in vain."""
+    refusing, resetting, full = (servers.free_port() for _ in range(3))
     run = record(
         lab,
         f"""
-        import redis.asyncio, signal
+        import redis.asyncio
         from redis.backoff import NoBackoff
         from redis.retry import Retry
+        waiting = threading.Thread(target=failing, args=(1, TimeoutError, given_up, {full}))
+        waiting.start()
         with span("reset"):
             for n in range(11):
                 client = socket.create_connection(("127.0.0.1", RESETS))
@@ -164,12 +179,14 @@ def test_connections_that_are_reset_refused_or_dropped(lab: Lab, redis: Server) 
         + KILL_CHILDREN,
         f"--db-port={resetting}=redis",
         f"--db-port={refusing}=postgresql",
-        before=PROBE + client_of(redis) + RAW + f"RESETS = {resetting}\n" + RESETTING,
+        f"--db-port={full}=mysql",
+        before=PROBE + client_of(redis) + RAW + f"RESETS, FULL = {resetting}, {full}\n" + RESETTING + OVERFLOWING,
     )
 
     assert errors(run, span="reset") == {"reset": 11}
     assert calls(run, span="reset", operation="GET") == {"GET": 11}
     assert errors(run, span="refused", system="postgresql", operation="CONNECT") == {"refused": 12}
+    assert errors(run, system="mysql") == {"timeout": 1}
     assert errors(run, span="dropped", operation="BLPOP") == {"dropped": 13}
     assert errors(run, span="library", operation="BLPOP") == {"dropped": 5}
     assert errors(run, operation="BLPOP") == {"reset": 11, "dropped": 13 + 5 + 3 + 1}
@@ -177,6 +194,7 @@ def test_connections_that_are_reset_refused_or_dropped(lab: Lab, redis: Server) 
 
 
 KILL_CHILDREN = """
+        waiting.join()
         import psutil
         for child in psutil.Process().children():
             child.kill()

@@ -124,6 +124,10 @@ with span("failing"):
     failing(13, psycopg2.errors.UndefinedColumn, cursor.execute, "select nothing")
     failing(7, psycopg2.errors.UndefinedTable, cursor.execute, "delete from nowhere")
     failing(5, psycopg2.errors.DivisionByZero, cursor.execute, "select 1 / 0")
+with span("connecting"):
+    for _ in range(17):
+        psycopg2_to().close()
+    failing(3, psycopg2.OperationalError, psycopg2.connect, host="127.0.0.1", dbname="nowhere", **TO)
 
 cursor.execute("create temporary table numbers (n int)")
 rows = io.StringIO("".join(f"{{n}}\\n" for n in range(100_000)))
@@ -219,7 +223,8 @@ def test_errors_are_those_of_the_server(drivers: Run) -> None:
     assert errors(drivers, span="failing", operation="SELECT") == {"42703": 13, "22012": 5}
     assert errors(drivers, span="failing", operation="DELETE") == {"42P01": 7}
     assert errors(drivers, span="late_failure") == {"22012": 3}
-    assert sum(errors(drivers).values()) == 13 + 5 + 7 + 3
+    assert errors(drivers, span="connecting", operation="CONNECT") == {"3D000": 3}
+    assert sum(errors(drivers).values()) == 13 + 5 + 7 + 3 + 3
 
 
 def test_sleeping_takes_as_long_as_it_was_told(drivers: Run) -> None:
@@ -231,6 +236,13 @@ def test_sleeping_takes_as_long_as_it_was_told(drivers: Run) -> None:
     assert slow.low >= 10_000_000
     assert quick.share_above(9_000_000) < 0.1
     assert latency(drivers, span="listening").high < 90_000_000  # what it hears later is no answer
+
+
+def test_connecting_is_one_call(drivers: Run) -> None:
+    """To ask for TLS, to be refused it, and to say who one is are parts of it, for blocking and async clients."""
+    assert calls(drivers, span="connecting") == {"CONNECT": 17 + 3}
+    for name in ("psycopg2_tcp", "psycopg2_unix", "psycopg2_ipv6"):
+        assert calls(drivers, span=name)["CONNECT"] == 1
 
 
 def test_calls_outside_of_spans_have_none(drivers: Run) -> None:

@@ -18,7 +18,7 @@ COUNTS += [
     "tests/kernel/test_db_redis.py::test_a_connection_shared_with_a_child",
     "tests/kernel/test_db_faults.py::test_backends_that_are_ended",
 ]
-"""Tests that count and order. `scripts/vm-test` runs all; the rest takes 10 minutes more on an emulated CPU."""
+"""Tests that count and order. `scripts/vm-test` runs all; the rest takes half an hour more on an emulated CPU."""
 
 
 def vm_test(*arguments: str) -> subprocess.CompletedProcess[str]:
