@@ -29,7 +29,7 @@ struct library_site {		// where a probe was put; from the collector
 	__u64 before;		// bytes of the library's own code before it
 	__u64 code;		// and all of it; 0: not known
 	__u32 stack;		// bytes between the stack pointer there and at the function's entry
-	__u32 place;		// number of the argument that the result is put behind
+	__u32 moved;		// number of the register with the argument that the result is put behind; 0: none
 	struct peer peer;	// the library's file
 	__u32 number;		// its small id, once a call was seen; 0: not yet
 	__u32 unused;
@@ -181,7 +181,7 @@ static __noinline int begin_call(struct library_object *object, struct library_s
 	return 0;
 }
 
-// The call of *object*, if there is one, has ended, with a *result* that says more if it failed.
+// The call of *object* has ended, with a *result* that says more if it failed. Returns 0 if there is none.
 static __noinline int end_call(struct library_object *object, struct library_thread *thread, __u64 result)
 {
 	struct library_call *call;

@@ -105,7 +105,8 @@ int on_pq_got(struct called *regs)
 			call->requests--;
 		return 0;
 	}
-	return end_call(&object, thread, regs->ax) & 0;
+	end_call(&object, thread, regs->ax);
+	return 0;
 }
 
 // The program wants to know a field of what went wrong.

@@ -27,20 +27,18 @@ static __always_inline struct prepared *last_prepared(struct library_thread *thr
 	return thread->preparing ? &thread->prepared[(thread->preparing - 1) & (MAX_PREPARED - 1)] : NULL;
 }
 
-static __always_inline void remember(struct task_struct *task, __u64 at, struct prepared *prepared)
+static __always_inline void remember(struct library_statement *statement, __u32 verb)
 {
-	struct library_statement statement = statement_of(task, at);
-
-	if (bpf_map_update_elem(&library_statements, &statement, &prepared->operation, BPF_ANY))
+	if (bpf_map_update_elem(&library_statements, statement, &verb, BPF_ANY))
 		count_loss(LOSS_NAMES);
 }
 
-// volatile: the verifier wants each register read by itself, not one of two.
-static __always_inline __u64 sqlite_argument(volatile struct called *regs, __u32 number)
+// volatile: the verifier wants each register read by itself, not one of three.
+static __always_inline __u64 value_in(volatile struct called *regs, __u32 number)
 {
-	__u64 fourth = regs->cx, fifth = regs->r8;
+	__u64 cx = regs->cx, r8 = regs->r8, r9 = regs->r9;
 
-	return number == 4 ? fourth : number == 5 ? fifth : 0;
+	return number == 1 ? cx : number == 8 ? r8 : number == 9 ? r9 : 0;
 }
 
 SEC("uprobe")
@@ -52,12 +50,9 @@ int on_sqlite_prepare(struct called *regs)
 
 	if (!thread || !site || is_inner(regs, site))
 		return 0;
-	last = last_prepared(thread);
-	if (last && last->behind && last->stack == regs->sp + site->stack)
-		return 0;	// seen at the function's entry too
 	last = &thread->prepared[thread->preparing++ & (MAX_PREPARED - 1)];
 	last->stack = regs->sp + site->stack;
-	last->behind = sqlite_argument(regs, site->place);
+	last->behind = value_in(regs, site->moved);
 	last->start_ns = bpf_ktime_get_ns();
 	last->operation = verb_id(&thread->verb, regs->si);
 	return 0;
@@ -68,18 +63,20 @@ int on_sqlite_prepared(struct called *regs)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct library_thread *thread = thread_of(task);
+	struct library_statement statement;
 	struct prepared *last;
-	__u64 at = 0;
+	__u64 at;
 
 	if (!thread)
 		return 0;
 	last = last_prepared(thread);
-	if (!last || !last->behind || last->stack != regs->sp - sizeof(at) || regs->ax)
+	if (!last || last->stack != regs->sp - sizeof(at) || regs->ax)
 		return 0;	// what failed stays: the program asks why
-	bpf_probe_read_user(&at, sizeof(at), (void *)last->behind);
-	if (at)
-		remember(task, at, last);
 	thread->preparing--;
+	if (bpf_probe_read_user(&at, sizeof(at), (void *)last->behind) || !at)
+		return 0;	// an empty text
+	statement = statement_of(task, at);
+	remember(&statement, last->operation);
 	return 0;
 }
 
@@ -93,7 +90,7 @@ int on_sqlite_begin(struct called *regs)
 	struct library_statement statement;
 	struct library_site *site;
 	struct prepared *last;
-	__u32 *verb;
+	__u32 *known, verb;
 
 	if (!thread || bpf_map_lookup_elem(&library_calls, &object))
 		return 0;
@@ -101,15 +98,17 @@ int on_sqlite_begin(struct called *regs)
 	if (!site || is_inner(regs, site))
 		return 0;
 	statement = statement_of(task, regs->di);
-	verb = bpf_map_lookup_elem(&library_statements, &statement);
-	last = last_prepared(thread);
-	if (!verb && last) {
-		remember(task, regs->di, last);
-		verb = &last->operation;
+	known = bpf_map_lookup_elem(&library_statements, &statement);
+	if (known) {
+		verb = *known;
+	} else {
+		last = last_prepared(thread);
+		verb = last ? last->operation : word_id("-\0\0\0\0\0\0");
+		remember(&statement, verb);
 	}
 	thread->preparing = 0;
 	thread->running = regs->di;
-	return begin_call(&object, site, DB_SQLITE, verb ? *verb : word_id("-\0\0\0\0\0\0"), bpf_ktime_get_ns());
+	return begin_call(&object, site, DB_SQLITE, verb, bpf_ktime_get_ns());
 }
 
 static __always_inline void sqlite_ends(struct library_object *object, struct library_thread *thread)
@@ -139,6 +138,7 @@ int on_sqlite_finalize(struct called *regs)
 	struct library_thread *thread = thread_of(task);
 	struct library_site *site = site_of(regs);
 	struct prepared *last;
+	__u64 at;
 
 	if (!thread || !site || !regs->di || is_inner(regs, site))
 		return 0;
@@ -147,8 +147,8 @@ int on_sqlite_finalize(struct called *regs)
 		return 0;
 	}
 	last = last_prepared(thread);
-	if (!last)
-		return 0;
+	if (!last || bpf_probe_read_user(&at, sizeof(at), (void *)last->behind) || at != regs->di)
+		return 0;	// nothing was prepared, or it was another one
 	thread->preparing--;
 	begin_call(&object, site, DB_SQLITE, last->operation, last->start_ns);
 	end_call(&object, thread, 0);

@@ -205,6 +205,24 @@ def test_statements_of_python(lab: Lab, python: str):
     assert not run.lost
 
 
+@pytest.mark.parametrize("python", [SYSTEM_PYTHON, *OTHER_PYTHONS])
+def test_statements_prepared_before(lab: Lab, python: str):
+    """Python keeps about 100 statements, and finalizes an old one between preparing and executing a new one."""
+    imports = """
+import sqlite3
+c = sqlite3.connect(":memory:", isolation_level=None)
+for i in range(150): c.execute(f"select {i}").fetchall()
+"""
+    work = """
+for i in range(150, 350): c.execute(f"values ({i})").fetchall()
+"""
+
+    with waiting(lab, imports, work, python) as client:
+        run = recorded(lab, client)
+
+    assert seen(run, "sqlite") == {"VALUES": 200}
+
+
 def test_programs_that_are_not_python(lab: Lab):
     """Where nobody asks for the number of parameters, a call begins with its first row, and keeps its word."""
     imports = f"import ctypes\nlibrary = ctypes.CDLL({SQLITE!r})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tracekit.capture.libraries.place import CX, DI, DX, SI, Place, place
+from tracekit.capture.libraries.place import CX, DI, DX, R9, SI, Place, place
 
 ENTRY = Place(0, 0, fast=False)
 READS = frozenset([DI, SI])
@@ -47,6 +47,24 @@ def test_returns_need_the_stack_as_it_was():
     """The kernel takes the return address from the top of the stack: behind `sub` it would take something else."""
     assert place(bytes.fromhex("48 83 ec 10 53"), READS, returns=True) == ENTRY
     assert place(bytes.fromhex("f3 0f 1e fa 53"), READS, returns=True) == Place(4, 0, fast=True)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        pytest.param(
+            "48 83 ec 10 49 89 c9 b9 80 00 00 00 41 50", Place(12, 16, fast=True, moved=R9), id="mov %rcx,%r9"
+        ),
+        pytest.param("4c 8b c9 31 c9 53", Place(5, 0, fast=True, moved=R9), id="mov %rcx,%r9, as others encode it"),
+        pytest.param("49 89 c9 53", Place(3, 0, fast=True, moved=CX), id="it is still there"),
+        pytest.param("b9 80 00 00 00 53", Place(0, 0, fast=False, moved=CX), id="it is gone"),
+        pytest.param("41 89 c9 31 c9 53", Place(0, 0, fast=False, moved=CX), id="half of it is moved"),
+        pytest.param("49 89 cb 31 c9 53", Place(0, 0, fast=False, moved=CX), id="to %r11, where nobody looks"),
+    ],
+)
+def test_an_argument_may_move(code: str, expected: Place):
+    """Where the compiler needs its register for something else, it is found where it went."""
+    assert place(bytes.fromhex(code), READS, returns=False, movable=CX) == expected
 
 
 def test_only_arguments_that_are_read_matter():

@@ -24,7 +24,7 @@ FAST_NS, SLOW_NS, ROW_NS = 2000, 11000, 1400
 (docs/databases.md; half of it in a loop that does nothing else)."""
 _PATH_BYTES = 108
 SITE = struct.Struct("=QQIIHH108s8x")
-"""before, code, stack, place, then the peer: struct library_site of libcalls.bpf.h."""
+"""before, code, stack, moved, then the peer: struct library_site of libcalls.bpf.h."""
 _OWN_CODE = 1 << 14
 """How far behind the last of its functions the code of a library that is part of another file may reach."""
 
@@ -107,8 +107,8 @@ class Attached:
 
     def _put(self, file: int, probe: Probe, function: Function, own: tuple[int, int] | None, probed: Probed) -> None:
         code = os.pread(file, MOST_BYTES, function.offset)
-        where = place(code, probe.reads, returns=bool(probe.exit))
-        cookie = self._site(probe, function, own, where, probed.path)
+        where = place(code, probe.reads, returns=bool(probe.exit), movable=probe.out)
+        cookie = self._site(function, own, where, probed.path)
         for program, at_return in ((probe.entry, False), (probe.exit, True)):
             if program:
                 number = self._loaded.programs[program]
@@ -122,14 +122,14 @@ class Attached:
         probed.call_ns += probe.hits * ((FAST_NS if where.fast else SLOW_NS) + (FAST_NS if probe.exit else 0))
         probed.row_ns += ROW_NS if probe.rows else 0
 
-    def _site(self, probe: Probe, function: Function, own: tuple[int, int] | None, where: Place, path: bytes) -> int:
+    def _site(self, function: Function, own: tuple[int, int] | None, where: Place, path: bytes) -> int:
         """Tell the programs about a place, and return its number."""
         if self._sites == MAX_SITES:
             raise OSError(0, f"more than {MAX_SITES} functions")
         before, code = (function.address - own[0], own[1]) if own else (function.before, function.code)
         number, self._sites = self._sites, self._sites + 1
         address = path.removesuffix(b" (deleted)")[-_PATH_BYTES:]
-        site = SITE.pack(before + where.offset, code, where.stack, probe.place, 0, 0, address)
+        site = SITE.pack(before + where.offset, code, where.stack, max(where.moved, 0), 0, 0, address)
         syscall.map_update(self._loaded.maps["library_sites"], number.to_bytes(4, "little"), site)
         return number
 

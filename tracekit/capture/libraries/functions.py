@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tracekit.capture.libraries.place import CX, DI, DX, SI
+from tracekit.capture.libraries.place import CX, DI, DX, R8, SI
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ class Probe:
         reads: the registers of the arguments that `entry` reads.
         hits: how often a usual call comes by; 0: hardly ever.
         rows: it is called for each row of an answer.
-        place: number of the argument that the function puts its result behind.
+        out: the register of the argument that the function puts its result behind; -1: there is none.
     """
 
     function: str
@@ -31,7 +31,7 @@ class Probe:
     reads: frozenset[int] = frozenset([DI])
     hits: int = 0
     rows: bool = False
-    place: int = 0
+    out: int = -1
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,6 @@ class Library:
 
 
 _TEXT, _NAMED_TEXT = frozenset([DI, SI]), frozenset([DI, SI, DX])
-_OUT_4, _OUT_5 = frozenset([SI, CX]), frozenset([SI, 8])
 _VERSION = rb"(-[0-9a-f]+)?\.so(\.[0-9.]+)?$"  # a wheel puts a hash behind the name
 
 LIBRARIES = (
@@ -79,9 +78,9 @@ LIBRARIES = (
         "libsqlite3",
         re.compile(rb"(libsqlite3" + _VERSION + rb"|_sqlite3\b.*\.so$)"),
         (
-            Probe("sqlite3_prepare", "on_sqlite_prepare", reads=_TEXT),
-            Probe("sqlite3_prepare_v2", "on_sqlite_prepare", reads=_TEXT),
-            Probe("sqlite3_prepare_v3", "on_sqlite_prepare", reads=_TEXT),
+            Probe("sqlite3_prepare", "on_sqlite_prepare", reads=_TEXT, out=CX),
+            Probe("sqlite3_prepare_v2", "on_sqlite_prepare", reads=_TEXT, out=CX),
+            Probe("sqlite3_prepare_v3", "on_sqlite_prepare", reads=_TEXT, out=R8),
             Probe("sqlite3_bind_parameter_count", "on_sqlite_begin", hits=1),
             Probe("sqlite3_reset", "on_sqlite_reset", hits=1),
             Probe("sqlite3_finalize", "on_sqlite_finalize"),
@@ -91,9 +90,9 @@ LIBRARIES = (
         ),
         (
             Probe("sqlite3_step", "on_sqlite_begin", rows=True),
-            Probe("sqlite3_prepare", "on_sqlite_prepare", "on_sqlite_prepared", _OUT_4, place=4),
-            Probe("sqlite3_prepare_v2", "on_sqlite_prepare", "on_sqlite_prepared", _OUT_4, hits=1, place=4),
-            Probe("sqlite3_prepare_v3", "on_sqlite_prepare", "on_sqlite_prepared", _OUT_5, place=5),
+            Probe("sqlite3_prepare", exit="on_sqlite_prepared"),
+            Probe("sqlite3_prepare_v2", exit="on_sqlite_prepared", hits=1),
+            Probe("sqlite3_prepare_v3", exit="on_sqlite_prepared"),
         ),
         client=re.compile(rb"_sqlite3\b.*\.so$"),
     ),

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-DI, SI, DX, CX, SP = 7, 6, 2, 1, 4
+DI, SI, DX, CX, SP, R8, R9 = 7, 6, 2, 1, 4, 8, 9
 """Numbers of registers, as instructions have them."""
 MOST_BYTES = 64
 """Of a function that are looked at."""
@@ -22,9 +22,12 @@ MOST_BYTES = 64
 _ENDBR64 = b"\xf3\x0f\x1e\xfa"
 _TO_REGISTER = frozenset([0x03, 0x0B, 0x23, 0x2B, 0x33, 0x63, 0x8B, 0x8D])
 _TO_OPERAND = frozenset([0x01, 0x09, 0x21, 0x29, 0x31, 0x89])
+_STORE, _LOAD = 0x89, 0x8B
 _TO_NOTHING = frozenset([0x39, 0x3B, 0x84, 0x85])
 _WITH_BYTE, _WITH_WORD = frozenset([0x80, 0x83]), frozenset([0x81])
 _COMPARE = 7
+_CAN_BE_READ = (CX, R8, R9)
+"""Registers in which a program looks for an argument that was moved."""
 
 
 class Place(NamedTuple):
@@ -35,22 +38,29 @@ class Place(NamedTuple):
         offset: bytes behind the function's first one.
         stack: how much lower the stack pointer is there.
         fast: the instruction there is emulated.
+        moved: the register that has the argument which may be moved; -1: there is none.
     """
 
     offset: int
     stack: int
     fast: bool
+    moved: int = -1
 
 
 class _Instruction(NamedTuple):
-    """How long it is, the register that it changes (-1: none), and how much lower it puts the stack pointer."""
+    """
+    How long it is, the register that it changes (-1: none), and how much lower it puts the stack pointer.
+
+    copies: the register whose value the other one gets; -1: none.
+    """
 
     size: int
     changes: int
     stack: int = 0
+    copies: int = -1
 
 
-def place(code: bytes, arguments: frozenset[int], *, returns: bool) -> Place:
+def place(code: bytes, arguments: frozenset[int], *, returns: bool, movable: int = -1) -> Place:
     """
     Return where a probe on a function costs least.
 
@@ -58,17 +68,28 @@ def place(code: bytes, arguments: frozenset[int], *, returns: bool) -> Place:
         code: the function's first bytes.
         arguments: registers that the probe reads.
         returns: the same place is for a probe of the return, which needs the stack pointer as at the entry.
+        movable: one more, which may be in another register by then; -1: none.
     """
     at = stack = 0
+    holders = {movable}
     while at < len(code):
         if _is_emulated(code[at:]):
-            return Place(at, stack, fast=True)
+            return Place(at, stack, fast=True, moved=next(each for each in (movable, *_CAN_BE_READ) if each in holders))
         instruction = _skipped(code[at:])
         if not instruction or instruction.changes in arguments or (returns and instruction.stack):
             break
+        holders = _moved(holders, instruction)
+        if not holders & {movable, *_CAN_BE_READ}:
+            break
         at += instruction.size
         stack += instruction.stack
-    return Place(0, 0, fast=False)
+    return Place(0, 0, fast=False, moved=movable)
+
+
+def _moved(holders: set[int], instruction: _Instruction) -> set[int]:
+    """Return the registers that have a value, behind an instruction."""
+    copy = {instruction.changes} if instruction.copies in holders else set()
+    return holders - {instruction.changes} | copy
 
 
 def _is_emulated(code: bytes) -> bool:
@@ -97,9 +118,9 @@ def _with_operand(code: bytes, opcode: int, rex: int, before: int) -> _Instructi
     length, operand = _operand(code, rex)
     register, size = (code[0] >> 3 & 7) + (rex & 4) * 2, before + length
     if opcode in _TO_REGISTER:
-        return _safe(size, register)
+        return _safe(size, register, operand if opcode == _LOAD and rex & 8 else -1)
     if opcode in _TO_OPERAND:
-        return _safe(size, operand)
+        return _safe(size, operand, register if opcode == _STORE and rex & 8 else -1)
     if opcode in _TO_NOTHING:
         return _Instruction(size, -1)
     if opcode in _WITH_BYTE or opcode in _WITH_WORD:
@@ -112,9 +133,9 @@ def _with_operand(code: bytes, opcode: int, rex: int, before: int) -> _Instructi
     return None
 
 
-def _safe(size: int, changes: int) -> _Instruction | None:
+def _safe(size: int, changes: int, copies: int = -1) -> _Instruction | None:
     """Return an instruction, unless it puts the stack pointer who knows where."""
-    return None if changes == SP else _Instruction(size, changes)
+    return None if changes == SP else _Instruction(size, changes, 0, copies)
 
 
 def _operand(code: bytes, rex: int) -> tuple[int, int]:
