@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.kernel.spanned import PRELUDE, failed, made_of, record
+from tests.kernel.spanned import PRELUDE, PROBE, failed, made_of, record
 
 if TYPE_CHECKING:
     from tests.kernel.lab import Lab, Run
@@ -130,6 +130,7 @@ def evaluator(lab: Lab) -> Run:
     A pool of forked processes, then one of spawned ones.
 
     Each waits once at its start: one that is late may find its tasks done and its end in the pipe, and never wait.
+    A span before the attach, so that the kernel knows where spans are when it begins: what a fork inherits.
     """
     return record(
         lab,
@@ -153,6 +154,7 @@ def evaluator(lab: Lab) -> Run:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # a spawned process runs this file too, and shall not wait
             truth(**{{method: evaluated(method) for method in ("fork", "spawn")}})
         """,
+        before=PROBE + "with Kind('before')():\n    pass\n",
     )
 
 
