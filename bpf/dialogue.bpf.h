@@ -351,22 +351,17 @@ static __always_inline bool may_be_whole(struct connection *c)
 	return c->about != DB_POSTGRESQL || c->error;
 }
 
-// Something came in on a socket that is not known: a server greets, or we are the server.
+// Something came in on a socket that is not known: does a server greet? What else it is will be seen when we send.
 __noinline int hear(__u64 key)
 {
 	struct scratch *s = get_scratch(OF_TASKS);
 	struct sock *socket = (struct sock *)key;
 
-	if (!s)
+	if (!s || !is_mysql_greeting(s))
 		return 0;
-
-	if (is_mysql_greeting(s)) {
-		__builtin_memset(&s->peer, 0, sizeof(s->peer));
-		if (find_peer(socket, &s->peer))
-			new_connection(key, s, DB_MYSQL, s->peer.family == AF_UNIX ? inode_of(socket) : 0);
-	} else if (s->bytes.head[0] == '*' && is_digit(s->bytes.head[1])) {
-		doubt(key, inode_of(socket), MAX_TRIES);	// answers of Redis may look like requests, others do not
-	}
+	__builtin_memset(&s->peer, 0, sizeof(s->peer));
+	if (find_peer(socket, &s->peer))
+		new_connection(key, s, DB_MYSQL, s->peer.family == AF_UNIX ? inode_of(socket) : 0);
 	return 0;
 }
 

@@ -67,7 +67,7 @@ static __always_inline void stage(struct bytes *bytes, __u64 at, __u64 length)
 	__u32 place = bytes->staged, piece = length < HEAD_LEN ? length : HEAD_LEN;
 
 	asm volatile("" : "+r"(place), "+r"(piece));
-	if (place > HEAD_LEN || !piece || piece > HEAD_LEN)	// the verifier must see the bounds of what is used
+	if (place > HEAD_LEN || piece > HEAD_LEN)	// the verifier must see the bounds of what is used
 		return;
 	if (!bpf_probe_read_user(bytes->head + place, piece, (void *)at))
 		bytes->staged = place + piece;
