@@ -93,7 +93,8 @@ def test_a_span_that_waits_for_a_server(recorded: Run, name: str) -> None:
 
     assert found.count == TIMES
     assert TIMES * SLEEP_NS * 0.98 <= found.components["db"] <= found.latency_ns
-    assert found.components["network"] + found.components["poll"] <= SLACK * 0.02 * found.latency_ns
+    # one in eleven: where the machine does not report that data came in, the wait stays what it looks like
+    assert found.components["network"] + found.components["poll"] <= SLACK * 0.1 * found.latency_ns
     assert sum(found.components.values()) == found.latency_ns
 
 
