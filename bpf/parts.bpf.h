@@ -149,8 +149,10 @@ static __always_inline void record_if_slow(struct task_state *state, __u32 span,
 
 	struct span_record *record = bpf_ringbuf_reserve(&slow_spans, sizeof(*record), 0);
 
-	if (!record)
+	if (!record) {
+		count_loss(LOSS_SLOW);
 		return;
+	}
 	record->start_ns = end->start_ns;
 	record->duration_ns = latency;
 	if (open)

@@ -337,24 +337,32 @@ static __noinline int catch_up(struct cpu *cpu, struct task_struct *task)
 	return 0;
 }
 
+// The first switch of this CPU has yet to come: *task*, which runs here, lends its role to its calls.
+static __always_inline void lend(struct cpu *cpu, struct task_struct *task)
+{
+	struct task_state *state = state_of(task);
+
+	cpu->task = state ? (__u64)task : 0;
+	cpu->role = state ? state->role : 0;
+	cpu->span = state ? state->span : 0;
+	cpu->probed = state && state->probed;
+	cpu->since_ns = NEVER_NS;
+	cpu->call_ns = 0;
+}
+
 // Is the task with saved registers *regs*, which runs here, traced? It is looked at once between
 // two switches; its registers lie at the top of its stack, so no other task has them there. One
-// whose switch was not reported lends its role to its calls; its time is settled when it leaves.
+// whose switch was not reported is caught up with before anybody looks at its spans: what it
+// waited for is that of the spans it waited in, not of those that it has begun since.
 static __always_inline bool runs_traced(struct cpu *cpu, struct pt_regs *regs)
 {
 	if (cpu->regs != (__u64)regs) {
 		struct task_struct *task = bpf_get_current_task_btf();
 
-		if (cpu->running != (__u64)task) {
-			struct task_state *state = state_of(task);
-
-			cpu->task = state ? (__u64)task : 0;
-			cpu->role = state ? state->role : 0;
-			cpu->span = state ? state->span : 0;
-			cpu->probed = state && state->probed;
-			cpu->since_ns = NEVER_NS;
-			cpu->call_ns = 0;
-		}
+		if (!cpu->running)
+			lend(cpu, task);
+		else if (cpu->running != (__u64)task)
+			catch_up(cpu, task);
 		cpu->regs = (__u64)regs;
 	}
 	return cpu->task;

@@ -83,6 +83,7 @@ enum loss_reason {
 	LOSS_SPAN,		// a span that was not seen whole: its parts are not known
 	LOSS_SPAN_READ,		// the current span could not be read: recorded as outside of any
 	LOSS_CONNECTION,	// no room for a connection to a DB: its calls are not seen
+	LOSS_SLOW,		// no room in the ring: a slow span has no record of its own
 	LOSS_REASONS,
 };
 
@@ -187,7 +188,6 @@ struct cpu {			// what one CPU does, and counts that it alone writes
 	__u16 span;
 	__u16 unused;
 	__u32 unused2;
-	__u64 spare;
 };
 _Static_assert(sizeof(struct cpu) == 192, "wire format changed: raise WIRE_VERSION");
 

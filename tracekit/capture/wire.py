@@ -52,6 +52,7 @@ LOSSES = (
     "span",
     "span_read",
     "connection",
+    "slow",
 )
 """Words of enum loss_reason, by value."""
 
@@ -68,8 +69,8 @@ HEAD = struct.Struct("=5Q24x")
 SLOTS_BYTES = 8 * SLOTS
 ACCOUNT = struct.Struct("=6Q16x")
 """ns, count, queued_ns, queued, involuntary, migrations."""
-CPU = struct.Struct(f"=9Q{len(LOSSES)}Q3IHBBH14x")
-"""task, waking, running, regs, since_ns, call_ns, switches, restarts, samples, loss[11], then what it runs."""
+CPU = struct.Struct(f"=9Q{len(LOSSES)}Q3IHBBH6x")
+"""task, waking, running, regs, since_ns, call_ns, switches, restarts, samples, loss[12], then what it runs."""
 SHARED = struct.Struct("=5Ii6I16x")
 """histograms, accounts, names, epoch, iterate, threads, adopted, parts, spans, peers, db_names, connections."""
 RING_BYTES = 1 << 22

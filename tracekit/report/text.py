@@ -41,6 +41,7 @@ _LOSSES = {
     "switch": "switches that the kernel did not report",
     "span": "spans that are not broken down",
     "connection": "connections to databases whose calls are not seen",
+    "slow": "slow spans without a record of their own",
     "span_read": "looks at a thread's span that failed",
     "probe": "processes whose spans could not be read",
     "probe_rows": "numbers or names of spans that make no sense",
