@@ -185,11 +185,9 @@ class Kernel:
         return self._iterate(wire.ITERATE_MARK)
 
     def detach(self) -> None:
-        """Detach every program; counts stay readable."""
+        """Detach every program but those in libraries, which takes seconds; counts stay readable."""
         while self._links:
             os.close(self._links.pop())
-        if self._libraries:
-            self._libraries.detach()
 
     def report(self) -> list[Task]:
         """Return the traced tasks and what each does."""

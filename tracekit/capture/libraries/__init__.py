@@ -132,10 +132,6 @@ class Libraries:
         if line not in self.missing and len(self.missing) < _MOST_LINES:
             self.missing.append(line)
 
-    def detach(self) -> None:
-        """Let no probe do anything any more."""
-        self._attached.detach()
-
     def close(self) -> None:
         """Take all probes away and let go of all."""
         self._attached.close()

@@ -59,8 +59,7 @@ class Attached:
     def __init__(self, loaded: Loaded) -> None:
         self.probed: dict[Identity, Probed] = {}
         self._loaded = loaded
-        self._links: list[int] = []
-        self._events: list[int] = []
+        self._descriptors: list[int] = []
         self._sites = 0
 
     def is_enough(self, identity: Identity, mapped: Mapped) -> bool:
@@ -113,9 +112,7 @@ class Attached:
             if program:
                 number = self._loaded.programs[program]
                 offset = function.offset + where.offset
-                link, event = uprobe.attach(number, file, offset, cookie, at_return=at_return)
-                self._links.append(link)
-                self._events.append(event)
+                self._descriptors += uprobe.attach(number, file, offset, cookie, at_return=at_return)
         probed.functions.add(probe.function)
         if not where.fast:
             probed.slow.add(probe.function)
@@ -133,16 +130,10 @@ class Attached:
         syscall.map_update(self._loaded.maps["library_sites"], number.to_bytes(4, "little"), site)
         return number
 
-    def detach(self) -> None:
-        """Let no program run any more; the traps are still there."""
-        while self._links:
-            os.close(self._links.pop())
-
     def close(self) -> None:
-        """Take the traps away. For each of them the kernel waits 0.1 s until no CPU can be in it."""
-        self.detach()
-        while self._events:
-            os.close(self._events.pop())
+        """Take the probes away, one by one; for each the kernel waits 0.1 s until no CPU can be in it."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
 
 
 def _is_library(path: bytes) -> bool:

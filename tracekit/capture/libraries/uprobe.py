@@ -26,7 +26,7 @@ def attach(program: int, file: int, offset: int, cookie: int, *, at_return: bool
     Run *program* wherever any process comes to *offset* of *file*, or returns from there.
 
     Returns:
-        Descriptors of the link, which is closed to end that, and of the trap, which is closed after it.
+        Descriptors to close to end that.
 
     Raises:
         OSError: not allowed, or there is no instruction that can be probed.
