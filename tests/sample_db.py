@@ -7,7 +7,7 @@ seen at sockets and by spans of the program; those of SQLite by spans alone; tho
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,7 @@ from tracekit.recording.writer import Writer
 from tracekit.records import Clocks, HistogramDelta, Interval, Series, Tick, labels_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -73,8 +74,23 @@ STATEMENTS = [
 ]
 
 
-def write(path: Path, *, modes: list[Mode] = MODES, missing: tuple[str, ...] = ()) -> None:
+@dataclass(frozen=True)
+class Values:
+    """What each tick has beside latencies, and the end: (metric, labels, value), (metric, labels, unit, value)."""
+
+    counters: Sequence[tuple[str, dict[str, str], float]] = ()
+    gauges: Sequence[tuple[str, dict[str, str], str, float]] = ()
+    calls: Sequence[dict[str, object]] = ()
+
+
+USUAL = Values(COUNTERS, GAUGES, WAITING)
+
+
+def write(
+    path: Path, *, modes: list[Mode] = MODES, missing: tuple[str, ...] = (), values: Values | None = None
+) -> None:
     """Write it; the same bytes of data every time."""
+    values = values or (USUAL if modes is MODES else Values())
     rng = np.random.default_rng(31)
     clocks = Clocks(sample.START_NS, 1_790_000_000 * sample.SECOND, sample.START_NS)
     with Writer(path, HOST, sample.TARGET, clocks, sample.SETTINGS) as writer:
@@ -88,12 +104,12 @@ def write(path: Path, *, modes: list[Mode] = MODES, missing: tuple[str, ...] = (
                 Tick(
                     Interval(start, start + sample.SECOND),
                     histograms=_histograms(ids, drawn) + (_statements(writer, rng) if modes is MODES else []),
-                    values=_values(writer) if modes is MODES else [],
+                    values=_values(writer, values),
                     parts=sample_spans.parts(ids, drawn, first=False),
                     exemplars=sample_spans.exemplars(ids, spans, start),
                 )
             )
-        writer.finish([], {"reason": "duration", "missing": list(missing), "calls": WAITING if modes is MODES else []})
+        writer.finish([], {"reason": "duration", "missing": list(missing), "calls": list(values.calls)})
 
 
 def _histograms(ids: dict[Series, int], drawn: list[tuple[Mode, NDArray[np.uint64]]]) -> list[HistogramDelta]:
@@ -112,9 +128,9 @@ def _statements(writer: Writer, rng: np.random.Generator) -> list[HistogramDelta
     return found
 
 
-def _values(writer: Writer) -> list[tuple[int, float]]:
-    rows = [(Series(m, labels_of(lb | {"role": "worker"}), "counter", "count"), v) for m, lb, v in COUNTERS]
-    rows += [(Series(m, labels_of(lb | {"role": "worker"}), "gauge", unit), v) for m, lb, unit, v in GAUGES]
+def _values(writer: Writer, values: Values) -> list[tuple[int, float]]:
+    rows = [(Series(m, labels_of(lb | {"role": "worker"}), "counter", "count"), v) for m, lb, v in values.counters]
+    rows += [(Series(m, labels_of(lb | {"role": "worker"}), "gauge", unit), v) for m, lb, unit, v in values.gauges]
     return [(writer.series(series), value) for series, value in rows]
 
 

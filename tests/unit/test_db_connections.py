@@ -38,7 +38,7 @@ def sockets() -> Sockets:
 @pytest.fixture
 def connections(sockets: Sockets) -> Connections:
     peers = bytes(wire.PEER.size) + b"".join(peer(2, IPV4, port) for port in FREE)
-    names = b"".join(word.ljust(wire.DB_NAME_LEN, b"\0") for word in (b"", b"SELECT", b"GET"))
+    names = b"".join(word.ljust(wire.DB_NAME_LEN, b"\0") for word in (b"", b"SELECT", b"GET", b"BLPOP"))
     words = Words(
         peers.ljust(wire.PEER.size * wire.MAX_PEERS, b"\0"),
         names.ljust(wire.DB_NAME_LEN * wire.MAX_DB_NAMES, b"\0"),
@@ -72,6 +72,24 @@ def test_connections_and_calls_are_counted_by_system_and_role(sockets: Sockets, 
         "db.connections 127.0.0.1:6379 worker redis": 1,
         "db.in_flight worker redis": 1,
         "db.in_flight.age worker redis": 5,
+    }
+
+
+def test_calls_that_exist_to_wait_are_apart(sockets: Sockets, connections: Connections) -> None:
+    """Who waits for work for an hour does not hide a call that hangs, nor look like one; of Redis alone."""
+    at = {"about": REDIS, "peer": 2}
+    idle = [connection(start=NOW - 900, operation=3, **at), connection(start=NOW - 800, operation=3, **at)]
+    sockets.pieces = [b"".join(idle), connection(start=NOW - 70, operation=3)]
+
+    assert gauges(connections) == {
+        "db.connections 127.0.0.1:6379 app redis": 2,
+        "db.in_flight app redis": 0,
+        "db.in_flight.age app redis": 0,
+        "db.in_flight BLPOP app redis": 2,
+        "db.in_flight.age BLPOP app redis": 900,
+        "db.connections 127.0.0.1:5432 app postgresql": 1,
+        "db.in_flight app postgresql": 1,
+        "db.in_flight.age app postgresql": 70,
     }
 
 

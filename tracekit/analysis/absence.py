@@ -8,6 +8,8 @@ import signal
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from tracekit.analysis.concurrency import METRIC as CONCURRENCY
 from tracekit.analysis.concurrency import SPANS
 from tracekit.analysis.db import UNANSWERED, hides, is_unanswered
@@ -15,12 +17,12 @@ from tracekit.analysis.fitting import BASES
 from tracekit.analysis.measurement import Missing
 from tracekit.analysis.objectives import format_series, quoted
 from tracekit.analysis.sources import CALLS, ERRORS, METRICS
+from tracekit.records import labels_of
 from tracekit.units import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from tracekit.analysis.evidence import Evidence
@@ -61,9 +63,16 @@ def tried(objective: Objective, evidence: Evidence) -> NDArray[np.float64]:
     if base.metric == SPANS:
         return evidence.slices(SPANS, where).events
     if base.metric == CALLS:
-        unanswered = filter(is_unanswered, evidence.matching(ERRORS, where))
-        return evidence.slices(CALLS, where).events + evidence.increases(unanswered)
+        unanswered = evidence.increases(filter(is_unanswered, evidence.matching(ERRORS, where)))
+        answered = [evidence.slices(CALLS, each).events for each in (where, *_waits(where, evidence))]
+        return np.asarray(np.sum([unanswered, *answered], axis=0), dtype=np.float64)
     return evidence.increases(evidence.matching(base.metric, where))
+
+
+def _waits(where: Labels, evidence: Evidence) -> list[Labels]:
+    """Return the labels of calls that exist to wait: they have no latency among others, and can fail like others."""
+    found = {(each.label("system"), each.label("operation")) for each in evidence.waits(CALLS, where)}
+    return [labels_of({**dict(where), "system": system, "operation": name}) for system, name in sorted(found)]
 
 
 def shared(objective: Objective) -> Labels:
@@ -100,6 +109,8 @@ def absence(objective: Objective, evidence: Evidence) -> Missing:
         return Missing(f"{metric} was not measured", _TIERS[metric][1])
     if _is_hidden(objective, evidence):
         return Missing("such errors of these calls cannot be seen", "docs/databases.md says which can")
+    if evidence.waits(metric, objective.where):
+        return _only_waits(objective, evidence)
     same = evidence.matching(metric, ())
     missing = _other_labels(objective, metric, same) if same else None
     if metric in BASES and not (missing and missing.hint) and not tried(objective, evidence).any():
@@ -107,10 +118,16 @@ def absence(objective: Objective, evidence: Evidence) -> Missing:
     return missing or _no_metric(metric, evidence)
 
 
+def _only_waits(objective: Objective, evidence: Evidence) -> Missing:
+    """Say that there are no other calls than those that exist to wait."""
+    name = min(each.label("operation") for each in evidence.waits(objective.metric, objective.where))
+    return Missing("all these calls exist to wait: long is usual", f"operation={quoted(name)}, to judge them")
+
+
 def _is_hidden(objective: Objective, evidence: Evidence) -> bool:
     """Tell whether calls of a database could fail as *objective* counts, and nobody would know."""
     error = dict(objective.where).get("error", "")
-    return objective.metric == ERRORS and hides(evidence.matching(CALLS, shared(objective)), error)
+    return objective.metric == ERRORS and hides(evidence.every(CALLS, shared(objective)), error)
 
 
 def _no_metric(metric: str, evidence: Evidence) -> Missing:
@@ -150,7 +167,7 @@ def _is_known(metric: str, name: str, value: str, evidence: Evidence) -> bool:
         return any(series.label("role") == value for series in evidence.series)
     base = BASES[metric]
     if name != base.kind:
-        return name == base.shared or bool(not base.shared and evidence.matching(base.metric, ((name, value),)))
+        return name == base.shared or bool(not base.shared and evidence.every(base.metric, ((name, value),)))
     if name == "how":
         return bool(value in signal.Signals.__members__ or _HOW.fullmatch(value))
     seen = {series.label(name) for series in evidence.matching(metric, ())}

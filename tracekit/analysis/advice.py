@@ -17,11 +17,11 @@ from tracekit.records import WAITS
 from tracekit.units import format_count, format_ns, format_share, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from tracekit.analysis.evidence import Evidence
     from tracekit.analysis.objectives import Objective
-    from tracekit.records import Labels
+    from tracekit.records import Labels, Series
 
 WORTH = 0.1
 """Share of the miss from which a cause is worth a line. Our choice."""
@@ -71,25 +71,37 @@ def calls_of(objective: Objective, part: Evidence) -> Labels:
     if objective.metric != "span.latency":
         return objective.where
     inside = tuple(pair for pair in objective.where if pair[0] in ("role", "span"))
-    found = [part.histograms[series].total for series in part.matching(CALLS, inside) if series in part.histograms]
-    waits = [parts.waits[:, _DB].sum() + parts.async_waits[:, _DB].sum() for parts in part.parts(objective.where, None)]
-    if sum(found) >= float(sum(waits)) / 2:
+    found = [part.histograms[series].total for series in part.every(CALLS, inside) if series in part.histograms]
+    if sum(found) >= _waited(objective, part) / 2:
         return inside
     return tuple(pair for pair in inside if pair[0] == "role")
 
 
+def _waited(objective: Objective, part: Evidence) -> float:
+    """Return how long the spans of *objective* waited for databases, ns."""
+    found = part.parts(objective.where, None)
+    return sum((float(each.waits[:, _DB].sum() + each.async_waits[:, _DB].sum()) for each in found), 0.0)
+
+
 def _db(objective: Objective, part: Evidence) -> str:
-    """Name the operations in which most of the time was, with their latency."""
+    """Name the operations in which most of the time was, with their latency; what exists to wait is no work."""
     calls = calls_of(objective, part)
-    wanted = dict(calls)
+    work, waits = _totals(part.matching(CALLS, calls), calls, part), _totals(part.waits(CALLS, calls), calls, part)
+    idle = objective.metric == "span.latency" and sum(work.values()) < _waited(objective, part) / 2 and bool(waits)
+    top = sorted((waits if idle else work).items(), key=lambda item: -item[1])[:_TOP]
+    words = [_asked(labels, part) for labels, _ in top if part.slices(CALLS, labels).whole.count]
+    remedy = "look at who has to answer, these exist to wait" if idle else "ask for less, or look at the server"
+    return f"{remedy}: {'; '.join(words)}" if words else ""
+
+
+def _totals(found: Iterable[Series], calls: Labels, part: Evidence) -> dict[Labels, int]:
+    """Return how long calls took, by *calls* and what was called."""
     sums: dict[Labels, int] = {}
-    for series in part.matching(CALLS, calls):
-        labels = wanted | {name: value for name, value in series.labels if name in _CALLEE}
+    for series in found:
+        labels = dict(calls) | {name: value for name, value in series.labels if name in _CALLEE}
         key = tuple(sorted(labels.items()))
         sums[key] = sums.get(key, 0) + (part.histograms[series].total if series in part.histograms else 0)
-    top = sorted(sums.items(), key=lambda item: -item[1])[:_TOP]
-    words = [_asked(labels, part) for labels, _ in top if part.slices(CALLS, labels).whole.count]
-    return f"ask for less, or look at the server: {'; '.join(words)}" if words else ""
+    return sums
 
 
 def _asked(labels: Labels, part: Evidence) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tracekit.analysis import sources, spans
 from tracekit.analysis.breakdown import ON_CPU
-from tracekit.analysis.sources import CALLS, METRICS
+from tracekit.analysis.sources import CALLS, METRICS, is_wait
 from tracekit.histogram import merge
 
 if TYPE_CHECKING:
@@ -32,13 +32,15 @@ class Calls:
     Some calls.
 
     Attributes:
-        latency: of those that were answered, or ended as spans.
+        latency: of those that were answered, or ended as spans, and do not exist to wait.
+        waits: of those that exist to wait.
         errors: (error, how many), most first.
         unanswered: how many of the errors are of calls without an answer.
-        anatomy: None: not measured.
+        anatomy: of what is in the latency; None: not measured.
     """
 
     latency: Histogram
+    waits: Histogram
     errors: tuple[tuple[str, int], ...]
     unanswered: int
     anatomy: Anatomy | None
@@ -46,7 +48,7 @@ class Calls:
     @property
     def tried(self) -> int:
         """How many ended, answered or not."""
-        return self.latency.count + self.unanswered
+        return self.latency.count + self.waits.count + self.unanswered
 
     @property
     def failed(self) -> int:
@@ -71,7 +73,9 @@ class Database:
 
     Attributes:
         peer: address or path, "" if not known.
-        operations, spans: (name, calls), those with the largest sum of time first; spans: in which they were made.
+        operations: (name, calls), those with the largest sum of time first.
+        waits: the same of operations that exist to wait.
+        spans: the same by span in which they were made.
         encrypted: how many calls of which only the times could be seen.
         connections: open ones; None: not counted.
     """
@@ -81,6 +85,7 @@ class Database:
     source: str
     calls: Calls
     operations: tuple[tuple[str, Calls], ...]
+    waits: tuple[tuple[str, Calls], ...]
     spans: tuple[tuple[str, Calls], ...]
     encrypted: int
     connections: Samples | None
@@ -92,11 +97,13 @@ class Flight:
     Calls of a system that were under way, sampled at each tick.
 
     Attributes:
+        operation: which exists to wait; "" for all others together.
         mean: how many, on average.
         oldest_ns: the longest that any was seen to be under way.
     """
 
     system: str
+    operation: str
     mean: float
     oldest_ns: int
 
@@ -108,7 +115,7 @@ class Databases:
 
     Attributes:
         found: by system and peer, those with the largest sum of time first.
-        flights: by system, those that had calls under way.
+        flights: by system, those that had calls under way; calls that exist to wait apart, and last.
         others: (system, source, calls) that are also seen, and not added.
         statements: (system, text without its literals, latency), those with the largest sum of time first.
     """
@@ -150,10 +157,12 @@ def of(summary: Summary) -> Databases:
     )
 
 
-def calls(summary: Summary, series: Iterable[Series]) -> Calls:
-    """Return the calls that *series* (of CALLS and ERRORS) count."""
+def calls(summary: Summary, series: Iterable[Series], label: str = "") -> Calls:
+    """Return the calls that *series* (of CALLS and ERRORS), which agree in *label*, count."""
     mine = list(dict.fromkeys(series))
-    latency = merge([summary.histograms[s] for s in mine if s in summary.histograms])
+    timed = sources.timed(mine, (label,))
+    idle = [each for each in mine if each not in timed]
+    latency, waits = (merge([summary.histograms[s] for s in each if s in summary.histograms]) for each in (timed, idle))
     errors: defaultdict[str, int] = defaultdict(int)
     unanswered = 0
     for each in mine:
@@ -162,8 +171,8 @@ def calls(summary: Summary, series: Iterable[Series]) -> Calls:
             errors[each.label("error")] += count
             unanswered += count if is_unanswered(each) else 0
     ranked = tuple(sorted(errors.items(), key=lambda item: (-item[1], item[0])))
-    parts = [summary.parts[s] for s in mine if s in summary.parts]
-    return Calls(latency, ranked, unanswered, spans.anatomy(latency, parts))
+    parts = [summary.parts[s] for s in timed if s in summary.parts]
+    return Calls(latency, waits, ranked, unanswered, spans.anatomy(latency, parts))
 
 
 def is_unanswered(series: Series) -> bool:
@@ -193,7 +202,8 @@ def _database(summary: Summary, group: Sequence[Series]) -> Database:
         peer,
         source,
         calls(summary, group),
-        _ranked(summary, group, "operation"),
+        _ranked(summary, [series for series in group if not is_wait(series)], "operation"),
+        _ranked(summary, [series for series in group if is_wait(series)], "operation"),
         _ranked(summary, [series for series in group if series.label("span")], "span"),
         encrypted,
         _added(connections) if connections and peer else None,
@@ -202,7 +212,7 @@ def _database(summary: Summary, group: Sequence[Series]) -> Database:
 
 def _ranked(summary: Summary, group: Sequence[Series], label: str) -> tuple[tuple[str, Calls], ...]:
     """Return the calls of *group* by the value of *label*."""
-    found = [(name, calls(summary, part)) for (name,), part in _by(group, lambda s: (s.label(label),)).items()]
+    found = [(name, calls(summary, part, label)) for (name,), part in _by(group, lambda s: (s.label(label),)).items()]
     return tuple(sorted(found, key=lambda item: (-item[1].latency.total, -item[1].failed, item[0])))
 
 
@@ -214,14 +224,13 @@ def _by(group: Iterable[Series], key: Callable[[Series], tuple[str, ...]]) -> Ma
 
 
 def _flights(summary: Summary) -> tuple[Flight, ...]:
-    numbers = _by_system(_gauges(summary, "db.in_flight"))
-    ages = _by_system(_gauges(summary, "db.in_flight.age"))
+    numbers, ages = (_by_kind(_gauges(summary, metric)) for metric in sources.UNDER_WAY)
     found = []
-    for system, samples in numbers.items():
-        oldest = max((round(each.max) for each in ages.get(system, [])), default=0)
+    for kind, samples in numbers.items():
+        oldest = max((round(each.max) for each in ages.get(kind, [])), default=0)
         if any(each.max for each in samples):
-            found.append(Flight(system, sum(each.mean for each in samples), oldest))
-    return tuple(sorted(found, key=lambda each: (-each.mean, each.system)))
+            found.append(Flight(*kind, sum(each.mean for each in samples), oldest))
+    return tuple(sorted(found, key=lambda each: (bool(each.operation), -each.mean, each.system, each.operation)))
 
 
 def _others(summary: Summary) -> tuple[tuple[str, str, int], ...]:
@@ -244,10 +253,11 @@ def _gauges(summary: Summary, metric: str) -> list[tuple[Series, Samples]]:
     return [(s, of) for s, of in summary.gauges.items() if s.metric == metric and mine in ("", s.label("role"))]
 
 
-def _by_system(gauges: Iterable[tuple[Series, Samples]]) -> Mapping[str, list[Samples]]:
-    found: defaultdict[str, list[Samples]] = defaultdict(list)
+def _by_kind(gauges: Iterable[tuple[Series, Samples]]) -> Mapping[tuple[str, str], list[Samples]]:
+    """Return gauges by system, and by operation if that exists to wait."""
+    found: defaultdict[tuple[str, str], list[Samples]] = defaultdict(list)
     for series, samples in gauges:
-        found[series.label("system")].append(samples)
+        found[series.label("system"), series.label("operation")].append(samples)
     return found
 
 

@@ -43,7 +43,7 @@ class Evidence:
         partial: how many intervals are known to lack data.
         tiers: what the collector was asked to measure: `sched`, `errors`, ...
         complete: False if the recording has not ended.
-        slices: gives the events of (metric, labels) in each interval.
+        slices: gives the events of (metric, labels) in each interval; of calls of databases those that are `timed`.
         exemplars: gives the slowest spans of (labels of a `span.latency`) as (interval number, span).
         parts: gives where the time of the spans of (labels of a `span.latency`) went, in some runs [first, last) of
             intervals or in all.
@@ -72,9 +72,18 @@ class Evidence:
     offset: int = 0
 
     def matching(self, metric: str, where: Labels) -> list[Series]:
-        """Return the series of *metric* whose labels include all of *where*; calls of databases `once`."""
+        """Return the series of *metric* whose labels include all of *where*; calls of databases as `chosen`."""
+        return sources.timed(self.every(metric, where), dict(where))
+
+    def every(self, metric: str, where: Labels) -> list[Series]:
+        """Return the same with calls of databases that exist to wait; each call is `once`."""
         found = [series for series in self.series if series.metric == metric and set(where) <= set(series.labels)]
         return sources.once(found, self.series, dict(where)) if metric in sources.METRICS else found
+
+    def waits(self, metric: str, where: Labels) -> list[Series]:
+        """Return those of `every` that are not `matching`: calls that exist to wait."""
+        matching = set(self.matching(metric, where))
+        return [series for series in self.every(metric, where) if series not in matching]
 
     def increases(self, series: Iterable[Series]) -> Floats:
         """Return float64[intervals], the sum of the counters *series*."""

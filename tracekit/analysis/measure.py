@@ -81,7 +81,15 @@ def _whole(objective: Objective, evidence: Evidence, level: float) -> Measuremen
     kind, unit = _shape(objective, found)
     check(objective, kind, unit)
     measured = _doubt(kind, objective.metric, evidence) or _KINDS[kind](objective, found, evidence, level)
-    return _finite(measured)
+    return _finite(_said(measured, objective, evidence))
+
+
+def _said(measured: Measurement | Missing, objective: Objective, evidence: Evidence) -> Measurement | Missing:
+    """Say what *measured* is not of."""
+    waits = {series.label("operation") for series in evidence.waits(objective.metric, objective.where)}
+    if isinstance(measured, Missing) or not waits:
+        return measured
+    return replace(measured, facts=(*measured.facts, f"without calls that exist to wait ({', '.join(sorted(waits))})"))
 
 
 def _finite(measured: Measurement | Missing) -> Measurement | Missing:

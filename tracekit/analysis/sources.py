@@ -1,13 +1,18 @@
 """
-Which source is believed about the calls of a database: the one place where it is decided.
+Which calls of databases count: the one place where it is decided.
 
 Sockets, client libraries and spans of the program can see the same call. A system has the calls of one source:
 of sockets if they saw any, else of libraries, else of spans. What is asked for by its source is given by it.
+
+Calls that exist to wait (`BLPOP`) say nothing of how quick a database is: they are in no latency, unless they
+are asked for by their operation.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from tracekit.waiting import OPERATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -15,6 +20,9 @@ if TYPE_CHECKING:
     from tracekit.records import Series
 
 METRICS = CALLS, ERRORS = "db.latency", "db.errors"
+UNDER_WAY = NUMBER, AGE = "db.in_flight", "db.in_flight.age"
+_TIMES = (CALLS, *UNDER_WAY)
+"""What calls that exist to wait are not in, unless they are asked for."""
 ORDER = ("socket", "library", "probe")
 """The best first: sockets see every client of a server, and when the answer came; spans only what was named."""
 
@@ -32,6 +40,21 @@ def once(found: Iterable[Series], known: Iterable[Series], labels: Collection[st
         return list(found)
     best = _best(known)
     return [series for series in found if _is_best(series, best)]
+
+
+def timed(found: Iterable[Series], labels: Collection[str] = ()) -> list[Series]:
+    """Return *found* without the times of calls that exist to wait, unless `operation` is one of *labels*."""
+    return [series for series in found if "operation" in labels or series.metric not in _TIMES or not is_wait(series)]
+
+
+def is_wait(series: Series) -> bool:
+    """Tell whether *series*, of calls of a database, is of calls that exist to wait."""
+    return (series.label("system"), series.label("operation")) in OPERATIONS
+
+
+def chosen(found: Iterable[Series], known: Iterable[Series], labels: Collection[str] = ()) -> list[Series]:
+    """Return those of *found* that a number without other *labels* is of: each call `once`, if it is `timed`."""
+    return timed(once(found, known, labels), labels)
 
 
 def _best(known: Iterable[Series]) -> dict[str, str]:

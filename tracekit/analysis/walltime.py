@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tracekit import waiting
 from tracekit.analysis.summary import merged_by
 
 if TYPE_CHECKING:
@@ -16,11 +17,6 @@ if TYPE_CHECKING:
 
 ON_CPU, RUN_QUEUE = "on-CPU", "run queue"
 _HISTOGRAM = {ON_CPU: "oncpu", RUN_QUEUE: "runq.wait"}
-
-_WAITING = """poll ppoll select pselect6 epoll_wait epoll_pwait epoll_pwait2 nanosleep clock_nanosleep pause
-    rt_sigsuspend rt_sigtimedwait restart_syscall accept accept4"""
-WAITING_CALLS = frozenset(_WAITING.split())
-"""System calls that exist to wait: long times in them are usual."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +64,7 @@ def calls(summary: Summary) -> list[Blocked]:
     """Return blocked time by system call: the longest sum first, calls that exist to wait last."""
     parts_ = {series: part for series, part in summary.histograms.items() if series.metric == "blocked"}
     by_call = merged_by(parts_, lambda series: (series.label("syscall"),))
-    found = [Blocked(name, part, name in WAITING_CALLS) for (name,), part in by_call.items()]
+    found = [Blocked(name, part, name in waiting.SYSTEM_CALLS) for (name,), part in by_call.items()]
     return sorted(found, key=lambda call: call.usual)
 
 
@@ -79,7 +75,7 @@ def open_waits(waits: Sequence[InFlight]) -> tuple[list[InFlight], list[InFlight
 
 
 def _idle(wait: InFlight) -> bool:
-    return wait.state == "blocked" and (wait.reason == "poll" or wait.syscall in WAITING_CALLS)
+    return wait.state == "blocked" and (wait.reason == "poll" or wait.syscall in waiting.SYSTEM_CALLS)
 
 
 def _slices(summary: Summary, name: str) -> Histogram:

@@ -123,7 +123,7 @@ def _command(
         role = ("--role", labels["role"]) if "role" in labels else ()
         return ("flamegraph", *between, *role, "-o", "worst.svg")
     calls = calls_of(objective, evidence)
-    if cause == "db" and evidence.matching(CALLS, calls):
+    if cause == "db" and evidence.every(CALLS, calls):
         return ("hist", "--metric", CALLS, *_where(calls), "--by", "operation", *between)
     by = {"runq": ("oncpu", "role"), "child": ("spawn.ready", "role"), "awaiting": ("loop.busy", "thread")}
     if cause in by:

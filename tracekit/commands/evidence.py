@@ -33,7 +33,7 @@ def of(recording: Recording) -> Evidence:
     @cache
     def slices_of(metric: str, where: Labels) -> Slices:
         rows = rows_of(metric)
-        kept = set(sources.once(rows.names, recording.series(), dict(where)))
+        kept = set(sources.chosen(rows.names, recording.series(), dict(where)))
         wanted = np.array([series in kept and set(where) <= set(series.labels) for series in rows.names], dtype=bool)
         facts, cells = (rows.interval, rows.total, rows.low, rows.high), (rows.row, rows.slot, rows.count)
         return slices.of_rows(size, facts, cells, wanted[rows.series])
@@ -48,7 +48,7 @@ def of(recording: Recording) -> Evidence:
 
     def call_parts(where: Labels) -> list[Parts]:
         found = recording.parts(dict(where), metric=sources.CALLS)
-        return [found[series] for series in sources.once(found, recording.series(), dict(where))]
+        return [found[series] for series in sources.chosen(found, recording.series(), dict(where))]
 
     def stacks(first: int, last: int) -> Mapping[tuple[str, ...], StackWeight]:
         return recording.stacks((first, last))

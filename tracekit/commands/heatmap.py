@@ -90,7 +90,7 @@ def _read(recording: Recording, wanted: _Wanted) -> tuple[Subject, Build]:
     """Return what the map is about, and what builds its grid."""
     if not wanted.metric:
         raise chosen.unknown("metric", "", {one.metric for one in recording.series() if one.kind == "histogram"})
-    series = chosen.once(recording, chosen.histograms(recording, wanted.metric, wanted.where), wanted.where)
+    series = chosen.counted(recording, chosen.histograms(recording, wanted.metric, wanted.where), wanted.where)
     intervals = part.intervals(recording, wanted.between) if wanted.between else (0, len(recording.intervals))
     every = recording.histograms(wanted.metric, wanted.where, intervals)
     histograms = {one: every[one] for one in series if one in every}

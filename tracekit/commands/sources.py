@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from tracekit.analysis.sources import once
+from tracekit.analysis import sources
 from tracekit.analysis.summary import merged_by_label
 from tracekit.commands import between as part
 from tracekit.commands import where as chosen
@@ -42,6 +42,11 @@ class Wish:
     tags: tuple[str, ...]
     merged: bool
     due_ns: int
+
+    @property
+    def labels(self) -> set[str]:
+        """The labels that are asked for."""
+        return {*self.where, self.label}
 
 
 class Slice(NamedTuple):
@@ -110,7 +115,7 @@ def _recording(path: Path, wish: Wish) -> _Found:
         where = {name: value for name, value in wish.where.items() if name != "file"}
         note = f"intervals {intervals[0] + 1} to {intervals[1]} of {len(recording.intervals)}" if intervals else ""
         histograms = recording.histograms(wish.metric, where, intervals)
-        kept = chosen.once(recording, histograms, wish.where)
+        kept = chosen.counted(recording, histograms, wish.labels)
         return _Found(known, {one: histograms[one] for one in kept}, note)
 
 
@@ -148,7 +153,7 @@ def _log_slices(path: Path, wish: Wish) -> Iterator[Slice]:
 def _recording_slices(path: Path, wish: Wish) -> Iterator[Slice]:
     with Recording(path) as recording:
         first, last = part.intervals(recording, wish.between) if wish.between else (0, len(recording.intervals))
-        kept = set(once(recording.series(), recording.series(), wish.where))
+        kept = set(sources.chosen(recording.series(), recording.series(), wish.labels))
         for number in range(first, last):
             interval = recording.intervals[number]
             found = recording.histograms(wish.metric, wish.where, (number, number + 1))

@@ -110,7 +110,7 @@ def _calls(recording: Recording, wish: Wish, intervals: Between | None) -> tuple
             "cannot show calls of databases: the recording has none", "tracekit report, which says why"
         )
     found = _ended(recording, _CALLS, "", wish.where, intervals)
-    latency = {series: found[series] for series in chosen.once(recording, found, wish.where)}
+    latency = {series: found[series] for series in chosen.counted(recording, found, wish.where)}
     return spanstacks.of_calls(latency, recording.parts(wish.where, intervals, _CALLS)), ()
 
 

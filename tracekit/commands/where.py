@@ -34,14 +34,16 @@ def histograms(recording: Recording, metric: str, where: dict[str, str], *labels
     return among([one for one in recording.series() if one.kind == "histogram"], metric, where, *labels)
 
 
-def once(recording: Recording, found: Iterable[Series], labels: Collection[str]) -> list[Series]:
-    """Return *found* with each call of a database once, and say what was left out; *labels*: those asked for."""
+def counted(recording: Recording, found: Iterable[Series], labels: Collection[str]) -> list[Series]:
+    """Return *found* without calls of databases that do not count, and say so; *labels*: those asked for."""
     every = list(found)
-    kept = sources.once(every, recording.series(), labels)
-    left = sorted({(each.label("system"), each.label("source")) for each in set(every) - set(kept)})
-    for system, source in left:
-        text = f"calls of {system} that {source} saw too are left out: --where source={source}"
-        click.echo(f"note: {printable(text)}", err=True)
+    once = sources.once(every, recording.series(), labels)
+    kept = sources.timed(once, labels)
+    for system, source in sorted({(each.label("system"), each.label("source")) for each in set(every) - set(once)}):
+        _note(f"calls of {system} that {source} saw too are left out: --where source={source}")
+    waits = sorted({each.label("operation") for each in set(once) - set(kept)})
+    if waits:
+        _note(f"calls that exist to wait are left out ({', '.join(waits)}): --where operation={waits[0]}")
     return kept
 
 
@@ -75,6 +77,10 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """Return the error for a metric or label that no histogram has, with those there are."""
     what = f"cannot show {printable(name)}: no histogram has this {kind}" if name else f"cannot show: no --{kind}"
     return UsageError(f"{what}, the recording has {_few(sorted(known)) or 'none'}")
+
+
+def _note(text: str) -> None:
+    click.echo(f"note: {printable(text)}", err=True)
 
 
 def _few(names: list[str]) -> str:

@@ -19,7 +19,9 @@ def document(summary: Summary) -> Document:
     found = db.of(summary)
     return {
         "databases": [_database(summary, one) for one in found.found],
-        "databases_in_flight": [dataclasses.asdict(flight) for flight in found.flights],
+        "databases_in_flight": [
+            {**dataclasses.asdict(flight), "operation": flight.operation or None} for flight in found.flights
+        ],
         "databases_not_answered": [dataclasses.asdict(calls) for calls in summary.open_calls],
         "databases_also_seen": [
             {"system": system, "source": source, "calls": count} for system, source, count in found.others
@@ -38,7 +40,11 @@ def _database(summary: Summary, one: Database) -> Document:
         **_calls(summary, one.calls),
         "encrypted": one.encrypted,
         "connections": dataclasses.asdict(one.connections) if one.connections else None,
-        "operations": [{"name": name, **_calls(summary, calls)} for name, calls in one.operations],
+        "operations": [
+            {"name": name, "exists_to_wait": waits, **_calls(summary, calls)}
+            for waits, named in ((False, one.operations), (True, one.waits))
+            for name, calls in named
+        ],
         "spans": [{"name": name, **_calls(summary, calls)} for name, calls in one.spans],
     }
 
@@ -48,6 +54,7 @@ def _calls(summary: Summary, found: Calls) -> Document:
         "calls": found.tried,
         "rate": summary.rate(found.tried),
         "unanswered": found.unanswered,
+        "waits": found.waits.count,
         **shapes.numbers(found.latency),
         "errors": dict(found.errors),
         **shapes.anatomy(found.anatomy),

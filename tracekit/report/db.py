@@ -11,6 +11,7 @@ from tracekit.analysis import db
 from tracekit.analysis.summary import quantile
 from tracekit.report.terminal import WIDTH, fit, flow, heading, table
 from tracekit.units import format_count, format_ns, format_share
+from tracekit.waiting import OPERATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +30,7 @@ _OTHERS = {"fault": "page fault", "child": "child process", "other": "other wait
 _BLAMES = {db.CLIENT: "its thread did other work for", db.QUEUE: "its thread waited for a CPU for"}
 _MISSING = ("calls of databases", "library probes")
 """How lines on what could not be measured of them begin."""
-_PEERS, _OPERATIONS, _ERRORS, _STATEMENTS, _OPEN = 6, 5, 5, 5, 5
+_PEERS, _OPERATIONS, _WAITS, _ERRORS, _STATEMENTS, _OPEN = 6, 5, 3, 5, 5, 5
 _MOSTLY = 0.5
 _NO_ROOM = "<other>"
 _NAME = 36
@@ -57,7 +58,7 @@ def inside(detail: Detail) -> list[str]:
     """Return the lines on the calls that spans made; none without any."""
     found = db.of(detail.inside)
     waited = detail.span.anatomy.whole.components[db.SERVER] if detail.span.anatomy else 0
-    known = sum(each.calls.latency.total for each in found.found)
+    known = sum(each.calls.latency.total + each.calls.waits.total for each in found.found)
     if known < _MOSTLY * waited:
         nested = [f"  {'most of' if found else 'all'} its waits for them are in calls of the spans inside of it"]
     else:
@@ -73,7 +74,11 @@ def _body(summary: Summary, found: Databases) -> list[str]:
     if rest:
         count = format_count(sum(each.calls.tried for each in rest))
         lines.append(f"  and {len(rest)} more: {count} calls (--json has all)")
-    return [*lines, *_under_way(found), *_open(summary.open_calls), *_statements(found), *_seen_too(found)]
+    lines += [*_under_way(found), *_open(summary.open_calls)]
+    starred = [*(each.waits for each in shown), *(each.operation for each in found.flights)]
+    if any(starred) or any(map(_is_wait, summary.open_calls[:_OPEN])):
+        lines.append("  * exists to wait: long is usual, and not in the times of its database")
+    return [*lines, *_statements(found), *_seen_too(found)]
 
 
 def _blocks(summary: Summary, shown: Sequence[Database]) -> list[str]:
@@ -92,8 +97,13 @@ def _title(each: Database) -> str:
 
 
 def _operations(summary: Summary, each: Database) -> list[list[str]]:
-    named = [(name, part) for name, part in each.operations if name not in ("", "-")]
-    return [_row(summary, f"  {fit(name, 16)}", part) for name, part in named[:_OPERATIONS]]
+    named = [(f"  {fit(name, 16)}", part) for name, part in _named(each)[:_OPERATIONS]]
+    waits = [(f"  {name} *", part) for name, part in each.waits[:_WAITS]]
+    return [_row(summary, name, part) for name, part in named + waits]
+
+
+def _named(each: Database) -> list[tuple[str, Calls]]:
+    return [(name, part) for name, part in each.operations if name not in ("", "-")]
 
 
 def _row(summary: Summary, name: str, calls: Calls) -> list[str]:
@@ -121,7 +131,7 @@ def _facts(each: Database) -> list[str]:
 
 
 def _unnamed(each: Database) -> list[str]:
-    rest = [part for name, part in each.operations if name not in ("", "-")][_OPERATIONS:]
+    rest = [part for _, part in [*_named(each)[_OPERATIONS:], *each.waits[_WAITS:]]]
     if not rest:
         return []
     return [f"    and {len(rest)} more: {format_count(sum(part.tried for part in rest))} calls"]
@@ -174,7 +184,8 @@ def _under_way(found: Databases) -> list[str]:
     for each in found.flights:
         words = [f"{format_count(each.mean)} calls under way on average"]
         words += [f"one of them for {format_ns(each.oldest_ns)}"] if each.oldest_ns else []
-        lines += flow([f"  {fit(each.system, 16)}: {words[0]}", *words[1:]], 4)
+        name = f"{fit(each.system, 16)} {fit(each.operation, 16)} *" if each.operation else fit(each.system, 16)
+        lines += flow([f"  {name}: {words[0]}", *words[1:]], 4)
     return lines
 
 
@@ -183,11 +194,16 @@ def _open(found: Sequence[OpenCalls]) -> list[str]:
     rows = []
     for each in found[:_OPEN]:
         name = " ".join(word for word in (each.system, each.peer, each.operation) if word not in ("", "-"))
+        name += " *" if _is_wait(each) else ""
         count = "" if each.calls == 1 else f", {format_count(each.calls)} such calls"
         rows.append([f"  {format_ns(each.age_ns)}", f"{fit(name, 52)}{count}", fit(each.role, 16)])
     more = len(found) - _OPEN
     rest = [f"  and {more} more: --json has all"] if more > 0 else []
     return ["  not answered at the end, for so long:", *table(rows, "><<"), *rest] if rows else []
+
+
+def _is_wait(each: OpenCalls) -> bool:
+    return (each.system, each.operation) in OPERATIONS
 
 
 def _statements(found: Databases) -> list[str]:

@@ -8,6 +8,7 @@ from tracekit.capture import wire
 from tracekit.capture.bpf import syscall
 from tracekit.capture.db.words import system_of
 from tracekit.records import Series, labels_of
+from tracekit.waiting import OPERATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -56,19 +57,25 @@ class Connections:
         """
         Return how many are open, how many calls are under way, and the age of the oldest, ns.
 
+        Those that exist to wait are apart, by operation: how old they are is no measure of anything else.
         What was there once is 0 from then on: that it is gone is a fact.
         """
         found = dict.fromkeys(self._known, 0.0)
         for kind, calls in kinds(self._read()).items():
             where = self._words.about(kind.about, kind.peer) | {"role": self._role(kind.role)}
-            whose = {name: where[name] for name in ("system", "role")}
-            connected, under_way = _gauge("db.connections", where), _gauge("db.in_flight", whose)
-            age = _gauge("db.in_flight.age", whose, "ns")
+            connected = _gauge("db.connections", where)
             found[connected] = found.get(connected, 0) + calls.connections
-            found[under_way] = found.get(under_way, 0) + calls.under_way
+            whose = {name: where[name] for name in ("system", "role")}
+            found = dict.fromkeys(_under_way(whose), 0.0) | found
+            number, age = _under_way(whose | self._waiting(whose["system"], kind.operation))
+            found[number] = found.get(number, 0) + calls.under_way
             found[age] = max(found.get(age, 0), now_ns - calls.since_ns)
         self._known |= found.keys()
         return found
+
+    def _waiting(self, system: str, operation: int) -> dict[str, str]:
+        name = self._words.name(operation)
+        return {"operation": name} if (system, name) in OPERATIONS else {}
 
     def under_way(self, now_ns: int) -> list[dict[str, str | int]]:
         """
@@ -112,6 +119,10 @@ def kinds(pieces: Iterable[bytes]) -> dict[Kind, Calls]:
 
 _START, _LAST, _ROLE, _PEER, _OPERATION, _ABOUT, _REST = 0, 2, 16, 17, 19, 22, 24
 _NEVER = (1 << 64) - 1
+
+
+def _under_way(whose: dict[str, str]) -> tuple[Series, Series]:
+    return _gauge("db.in_flight", whose), _gauge("db.in_flight.age", whose, "ns")
 
 
 def _gauge(metric: str, labels: dict[str, str], unit: str = "count") -> Series:
