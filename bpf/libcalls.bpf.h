@@ -6,6 +6,28 @@
 #pragma once
 #include "verb.bpf.h"
 
+// The small id of a word of eight bytes, zeros among them.
+static __always_inline __u32 word_id(const char *text)
+{
+	union db_name name = {};
+
+	__builtin_memcpy(name.text, text, 8);
+	return db_name_id(&name);
+}
+
+// The small id of the first word of the SQL text at *at* of the calling process; that of `-` if it cannot be read.
+static __noinline __u32 verb_id(struct verb_text *verb, __u64 at)
+{
+	union db_name word;
+
+	if (!verb)
+		return 0;
+	if (bpf_probe_read_user_str(verb->text + 1, VERB_TEXT - 1, (void *)at) < 0)
+		verb->text[1] = 0;
+	first_word(verb, &word);
+	return db_name_id(&word);
+}
+
 enum { MAX_SITES = 1024, MAX_LIBRARY_CALLS = 8192, MAX_STATEMENTS = 16384, STATEMENT_LEN = 28, MAX_PREPARED = 4 };
 
 // The registers of a program on x86_64, as a program at a uprobe gets them (struct pt_regs of uapi/asm/ptrace.h).

@@ -6,8 +6,9 @@
 #pragma once
 #include "dbrows.bpf.h"
 #include "sockets.bpf.h"
+#include "verb.bpf.h"
 
-enum { MAX_COMMENT = 4, LATE_LEN = 256 };
+enum { LATE_LEN = 256 };
 
 enum request {
 	STRANGE,		// not of this protocol
@@ -25,6 +26,7 @@ struct scratch {
 	__u64 socket;
 	struct bytes bytes;
 	__u8 piece[HEAD_LEN];	// of what lies further on
+	struct verb_text verb;
 	union db_name word;	// of the request: its operation; of the answer: its error
 	__u8 tail[2 * LATE_LEN];	// the last bytes; the rest makes any place in them good to read from
 	__u32 late;		// where an error begins in them, + 1
@@ -50,11 +52,6 @@ static __always_inline __u32 big_endian(const __u8 *bytes)
 static __always_inline __u32 little_endian(const __u8 *bytes)
 {
 	return (__u32)bytes[3] << 24 | bytes[2] << 16 | bytes[1] << 8 | bytes[0];
-}
-
-static __always_inline bool is_letter(__u8 byte)
-{
-	return (__u8)((byte | 0x20) - 'a') < 26;
 }
 
 static __always_inline bool is_digit(__u8 byte)
@@ -137,35 +134,10 @@ __noinline int take_word(struct scratch *s, __u32 from)
 	return 0;
 }
 
-// Where does the comment end that piece begins with? HEAD_LEN - 2: not in it.
-__noinline __u32 comment_end(struct scratch *s)
-{
-	__u64 end = 0, here;
-
-	if (!s)
-		return 0;
-	for (__u32 i = 0; i < HEAD_LEN - 2; i++) {
-		here = is_below((s->piece[i] ^ '*') | (s->piece[i + 1] ^ '/'), 1) & is_below(end, 1);
-		asm volatile("" : "+r"(here));	// else it becomes a jump again
-		end |= -here & (i + 2);
-	}
-	return end ? end : HEAD_LEN - 2;
-}
-
-// The verb of the SQL at *at*, behind a comment too if that is not long.
+// The verb of the SQL at *at*, behind comments too if they are not long.
 static __always_inline void take_verb(struct scratch *s, __u32 at)
 {
-	bool commented;
-
 	s->text_at = at;
-	read_piece(s, s->piece, at);
-	commented = s->piece[0] == '/' && s->piece[1] == '*';
-	for (int i = 0; i < MAX_COMMENT && commented; i++) {
-		__u32 end = comment_end(s);
-
-		commented = end == HEAD_LEN - 2;
-		at += end;
-		read_piece(s, s->piece, at);
-	}
-	take_word(s, 0);
+	read_piece(s, (__u8 *)s->verb.text + 1, at);
+	first_word(&s->verb, &s->word);
 }

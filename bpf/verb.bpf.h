@@ -6,17 +6,16 @@
 enum { VERB_TEXT = 64 };	// what is looked at: comments may stand before the word
 
 struct verb_text {		// in a map: of what is there the verifier keeps no states, of which it would have thousands
-	char text[VERB_TEXT];
+	char text[VERB_TEXT + 1];	// what is read in whole pieces goes over
 	__u32 where;		// in a comment or not
 	__u32 begin;		// of the word
 };
 
 enum { BETWEEN, IN_BLOCK, IN_LINE };	// comments: /* */ and --
 
-static __always_inline bool is_letter(char c)
+static __always_inline bool is_letter(__u8 c)
 {
-	c |= 0x20;
-	return c >= 'a' && c <= 'z';
+	return (__u8)((c | 0x20) - 'a') < 26;
 }
 
 // Find out where the first word begins. Nothing but the place is carried from one character to the next.
@@ -50,38 +49,26 @@ static __noinline int find_word(volatile struct verb_text *verb)
 	return 0;
 }
 
-// The small id of a word of eight bytes, zeros among them.
-static __always_inline __u32 word_id(const char *text)
+// Take the first word of the SQL in text[1] and after; `-` if there is none.
+__noinline int first_word(struct verb_text *verb, union db_name *word)
 {
-	union db_name name = {};
+	volatile __u32 *begin;
 
-	__builtin_memcpy(name.text, text, 8);
-	return db_name_id(&name);
-}
-
-// The small id of the first word of the SQL text at *at* of the calling process; that of `-` if it cannot be read.
-static __noinline __u32 verb_id(struct verb_text *verb, __u64 at)
-{
-	union db_name name = {};
-
-	if (!verb)
+	if (!verb || !word)
 		return 0;
 	verb->text[0] = 0;	// before each character is another one
-	if (bpf_probe_read_user_str(verb->text + 1, VERB_TEXT - 1, (void *)at) < 0)
-		verb->text[1] = 0;
 	find_word(verb);
-
-	volatile __u32 *begin = &verb->begin;
-
+	begin = &verb->begin;
+	__builtin_memset(word, 0, sizeof(*word));
 	for (__u32 i = 0; i < DB_NAME_LEN - 1; i++) {
 		__u32 place = *begin + i;
 
 		asm volatile("" : "+r"(place));	// 6.1's verifier must see the bound on the value that is used
 		if (place >= VERB_TEXT || !is_letter(verb->text[place]))
 			break;
-		name.text[i] = verb->text[place] & ~0x20;
+		word->text[i] = verb->text[place] & ~0x20;
 	}
-	if (!name.text[0])
-		name.text[0] = '-';
-	return db_name_id(&name);
+	if (!word->text[0])
+		word->text[0] = '-';
+	return 0;
 }
