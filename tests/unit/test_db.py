@@ -146,9 +146,9 @@ def test_the_time_of_a_call_is_the_servers_or_the_clients(recording: Path) -> No
     assert insert["tail"]["components_ns"]["db"] / insert["tail"]["latency_ns"] == pytest.approx(0.95, abs=0.01)
 
 
-def made(values: list[int], **waits: float) -> db.Calls:
+def made(values: list[int], *, system: str = "redis", **waits: float) -> db.Calls:
     """Calls of these latencies, all of one share of waits."""
-    mode = Mode("worker", {"system": "redis", "source": "socket"}, len(values), 0, 0, waits, None, "db.latency")
+    mode = Mode("worker", {"system": system, "source": "socket"}, len(values), 0, 0, waits, None, "db.latency")
     from tests import sample_spans
     from tracekit.recording.parts import PartSums
     from tracekit.recording.writer import _pack_parts
@@ -171,18 +171,27 @@ FAST_AND_SLOW = [2 * MS] * 900 + [80 * MS] * 60
         ({"db": 0.3, "runq": 0.1}, (db.CLIENT, 0.6)),
         ({"db": 0.3, "runq": 0.6}, (db.QUEUE, 0.6)),
         ({"disk": 0.3}, None),
+        ({"disk": 0.3, "runq": 0.4}, None),
+        ({"disk": 0.3, "runq": 0.6}, (db.QUEUE, 0.6)),
     ],
-    ids=["server", "mostly the server", "client", "run queue", "not known"],
+    ids=["server", "mostly the server", "client", "run queue", "not known", "a part", "run queue, not known"],
 )
 def test_the_client_is_named_where_the_tail_is_its_own(
     waits: dict[str, float], blamed: tuple[str, float] | None
 ) -> None:
-    """And never where the answer was not seen, as of SQLite or of spans alone."""
+    """And never its own work where the answer was not seen, as of SQLite or of spans alone: that is the database."""
     found = made(FAST_AND_SLOW, **waits).blames
 
     assert (found and found[0]) == (blamed and blamed[0])
     if found and blamed:
         assert found[1] == pytest.approx(blamed[1], abs=0.01)
+
+
+def test_a_database_in_the_program_has_no_server() -> None:
+    """Whatever its spans waited for."""
+    found = made(FAST_AND_SLOW, system="sqlite", db=0.1, runq=0.1)
+
+    assert (found.served, found.blames) == (False, None)
 
 
 def test_without_a_tail_nobody_is_blamed() -> None:

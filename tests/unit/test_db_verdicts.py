@@ -137,6 +137,7 @@ def test_without_calls_a_wait_for_databases_gets_no_advice() -> None:
 def test_a_busy_client_is_told_with_its_event_loop() -> None:
     """Of db.latency alone: a span that computes is not a client that is late."""
     latency, components = requests({"on-CPU": 1.0}, np.random.default_rng(3))
+    components["db"] = components.pop("disk")
     slow = [part.tolist() for part in np.array_split(latency, 10)]
     rows = {
         ("db.latency", "role=worker source=socket system=redis"): slow,
@@ -150,6 +151,24 @@ def test_a_busy_client_is_told_with_its_event_loop() -> None:
     assert found.state is State.FAIL
     text = "look at the client, which had the answer: its event loop was busy for up to 31 ms at a time"
     assert [advice.text for advice in found.why.advice] == [text]
+
+
+@pytest.mark.parametrize(("system", "server"), [("sqlite", "db"), ("redis", "disk")], ids=["embedded", "not seen"])
+def test_a_call_whose_server_was_not_seen_has_no_client(system: str, server: str) -> None:
+    """SQLite works in the program, and spans do not tell when the answer came."""
+    latency, components = requests({"on-CPU": 1.0}, np.random.default_rng(3))
+    components[server] = components.pop("disk")
+    slow = [part.tolist() for part in np.array_split(latency, 10)]
+    rows = {
+        ("db.latency", f"role=worker source=probe system={system}"): slow,
+        ("loop.busy", "role=worker thread=worker"): [[31 * MS]] * 10,
+    }
+    given = evidence(rows, call_parts=lambda where: [parts_of(latency, components)])
+
+    (found,) = judge(parse("[[objective]]\nseries = 'db.latency'\np95 = \"< 20ms\"\n", "s"), given).verdicts
+
+    assert max(dict(found.why.split), key=dict(found.why.split).get) == "on-CPU"
+    assert found.why.advice == ()
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,16 @@ def test_by_adds_up(run: Run, sample: Path) -> None:
     assert counts == {"worker": 30 * (101 + 211 + 89), "supervisor": 30 * 53}
 
 
+def test_by_names_what_has_no_such_label(run: Run, tmp_path: Path) -> None:
+    """It is a part, and not once more all of them."""
+    content = Content(histograms=[("db.latency", labels, [10]) for labels in ({}, {"operation": "GET"})])
+
+    _, out, _ = run("hist", write(tmp_path / "x.tk", content), "--metric", "db.latency", "--by", "operation")
+
+    names = [line[:14].strip() for line in out.splitlines()[2:5]]
+    assert sorted(names) == ["GET", "all", "no operation"]
+
+
 def test_between_takes_intervals_by_their_middle(run: Run, sample: Path) -> None:
     """Ticks are never exactly on time, so an interval belongs where most of it is."""
 

@@ -19,7 +19,7 @@ from tracekit.analysis.summary import Samples, Summary, supported, totals
 from tracekit.histogram import of_values
 from tracekit.records import Host, InFlight, Loss, Process, Series, Target, labels_of
 from tracekit.report import own, text
-from tracekit.report.terminal import bar, columns_of, fit, pad
+from tracekit.report.terminal import bar, columns_of, fit, fit_end, pad
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -210,6 +210,8 @@ def test_columns_of_wide_and_combining_characters() -> None:
     """Two columns for each ideograph, none for a combining mark, and a cut never splits one."""
     assert columns_of("名é́") == 3
     assert fit("名前名前", 5) == "名前…"
+    assert fit_end("名前名前", 5) == "…名前"
+    assert (fit_end("/run/a", 6), fit_end("/run/ab", 6), fit_end("/\n", 4)) == ("/run/a", "…un/ab", "…x0a")
     assert pad("名", 4, ">") == "  名"
 
 

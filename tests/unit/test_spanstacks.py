@@ -112,6 +112,19 @@ def test_what_the_kernel_did_not_see_is_unattributed(run: Run, tmp_path: Path) -
     assert (tail[0], "recorded without the kernel" in tail[2]) == (3, True)
 
 
+def test_calls_seen_in_libraries_have_no_parts(run: Run, tmp_path: Path) -> None:
+    """That is not for want of a kernel."""
+    call = {"role": "worker", "system": "sqlite", "peer": "/lib/x.so", "operation": "SELECT", "source": "library"}
+    path = write(tmp_path / "x.tk", Content(histograms=[("db.latency", call, [10] * 300)]))
+
+    found = run("flamegraph", path, "--db")
+    tail = run("flamegraph", path, "--db", "--tail", "p90")
+
+    note = "note: what they were made of was not measured: seen in client libraries alone\n"
+    assert found == (0, "worker;db.query;sqlite /lib/x.so;SELECT;unattributed 3000\n", note)
+    assert (tail[0], tail[2].count("seen in client libraries alone"), "sudo" in tail[2]) == (3, 1, False)
+
+
 def test_what_was_waited_for_at_databases(stacks: Stacks, databases: Path) -> None:
     """The calls inside share the wait as their servers took it, and what they do not explain is `-`."""
     found = stacks(databases, "--span", "evaluation")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import filterfalse
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tracekit.analysis import spans
+from tracekit.analysis.db import is_embedded
 from tracekit.analysis.failures import is_noise
 from tracekit.analysis.sources import CALLS
 from tracekit.analysis.summary import quantile
@@ -53,7 +55,7 @@ def advise(
     """Yield what the causes in *split* (share of the miss by component) suggest, the largest first."""
     part = evidence.pick(np.arange(first, last)) if last > first else evidence
     causes = dict(split) if split else {"runq": 1.0} if objective.metric == "runq.wait" else {}
-    rules = _RULES | {"db": partial(_db, objective)} | ({"on-CPU": _client} if objective.metric == CALLS else {})
+    rules = _RULES | {"db": partial(_db, objective)} | ({"on-CPU": _client} if _is_served(objective, evidence) else {})
     for cause, share in sorted(causes.items(), key=lambda item: -item[1]):
         text = rules[cause](part) if share >= WORTH and cause in rules else ""
         if text:
@@ -97,7 +99,7 @@ def _db(objective: Objective, part: Evidence) -> str:
 def _totals(found: Iterable[Series], calls: Labels, part: Evidence) -> dict[Labels, int]:
     """Return how long calls took, by *calls* and what was called."""
     sums: dict[Labels, int] = {}
-    for series in found:
+    for series in filterfalse(is_embedded, found):  # for which nobody waits
         labels = dict(calls) | {name: value for name, value in series.labels if name in _CALLEE}
         key = tuple(sorted(labels.items()))
         sums[key] = sums.get(key, 0) + (part.histograms[series].total if series in part.histograms else 0)
@@ -120,6 +122,13 @@ def _by_server(labels: Labels, part: Evidence) -> str:
         return ""
     share = format_share(round(anatomy.tail.share("db"), 2))
     return f" (the slowest {round(100 - 100 * anatomy.tail_q)} %: server {share})"
+
+
+def _is_served(objective: Objective, part: Evidence) -> bool:
+    """Tell whether *objective* is on calls of which it is known when a server answered."""
+    if objective.metric != CALLS or all(map(is_embedded, part.matching(CALLS, objective.where))):
+        return False
+    return any(parts.waits[:, _DB].any() for parts in part.call_parts(objective.where))
 
 
 def _client(part: Evidence) -> str:

@@ -23,6 +23,7 @@ SERVER, QUEUE, CLIENT = "db", "runq", ON_CPU
 """Components of a call: until the answer came; then until its thread had a CPU; the rest."""
 UNANSWERED = ("refused", "reset", "closed", "dropped", "timeout")
 """Errors of calls that never had an answer, and so no latency; a server's own error is an answer."""
+_EMBEDDED = ("sqlite",)
 _DOMINANT = 0.5
 
 
@@ -37,6 +38,7 @@ class Calls:
         errors: (error, how many), most first.
         unanswered: how many of the errors are of calls without an answer.
         anatomy: of what is in the latency; None: not measured.
+        embedded: the database is a part of the program: what calls waited for is no server.
     """
 
     latency: Histogram
@@ -44,6 +46,12 @@ class Calls:
     errors: tuple[tuple[str, int], ...]
     unanswered: int
     anatomy: Anatomy | None
+    embedded: bool
+
+    @property
+    def served(self) -> bool:
+        """Is it known how long the server took?"""
+        return bool(self.anatomy and self.anatomy.whole.components[SERVER]) and not self.embedded
 
     @property
     def tried(self) -> int:
@@ -57,12 +65,17 @@ class Calls:
 
     @property
     def blames(self) -> tuple[str, float] | None:
-        """CLIENT or QUEUE with its share, where the tail is mostly not the server's; None if it is, or is not known."""
-        if not self.anatomy or not self.anatomy.tail or not self.anatomy.whole.components[SERVER]:
+        """
+        Return CLIENT or QUEUE with its share, where the tail is mostly not the database's; None if it is, or not known.
+
+        Where no server was seen, what a thread did may be the database: only that it waited for a CPU is not.
+        """
+        if not self.anatomy or not self.anatomy.tail:
             return None
         tail = self.anatomy.tail
-        largest = max((CLIENT, QUEUE), key=tail.share)
-        own = tail.share(CLIENT) + tail.share(QUEUE)
+        others = (CLIENT, QUEUE) if self.served else (QUEUE,)
+        largest = max(others, key=tail.share)
+        own = sum(map(tail.share, others))
         return (largest, tail.share(largest)) if own > _DOMINANT else None
 
 
@@ -172,7 +185,12 @@ def calls(summary: Summary, series: Iterable[Series], label: str = "") -> Calls:
             unanswered += count if is_unanswered(each) else 0
     ranked = tuple(sorted(errors.items(), key=lambda item: (-item[1], item[0])))
     parts = [summary.parts[s] for s in timed if s in summary.parts]
-    return Calls(latency, waits, ranked, unanswered, spans.anatomy(latency, parts))
+    return Calls(latency, waits, ranked, unanswered, spans.anatomy(latency, parts), all(map(is_embedded, mine)))
+
+
+def is_embedded(series: Series) -> bool:
+    """Tell whether *series* is of calls of a database that runs inside of the program."""
+    return series.label("system") in _EMBEDDED
 
 
 def is_unanswered(series: Series) -> bool:

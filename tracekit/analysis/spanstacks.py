@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tracekit.analysis import breakdown, flame, spans
 from tracekit.analysis.breakdown import AWAITING, ON_CPU, UNATTRIBUTED
-from tracekit.analysis.db import QUEUE, SERVER
+from tracekit.analysis.db import QUEUE, SERVER, is_embedded
 from tracekit.analysis.sources import CALLS
 from tracekit.analysis.spans import ENOUGH, TAILS, Band
 from tracekit.errors import EmptyHistogramError
@@ -56,9 +56,12 @@ class Subject:
     calls: Mapping[Series, Parts]
 
     @property
-    def measured(self) -> bool:
-        """True if it is known where time went."""
-        return not self.latency.keys().isdisjoint(self.parts)
+    def unmeasured(self) -> str:
+        """Why it is not known where time went; "" if it is."""
+        if not self.latency.keys().isdisjoint(self.parts):
+            return ""
+        of_libraries = all(series.label("source") == "library" for series in self.latency)
+        return "seen in client libraries alone" if of_libraries else "recorded without the kernel"
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,10 +118,9 @@ def compared(subject: Subject, quantile: float) -> Compared:
     """
     latency = merge(list(subject.latency.values()))
     median, tail, known = spans.bands(latency, quantile)
-    if not subject.measured:
-        raise EmptyHistogramError(
-            f"cannot show {_tail(quantile)}: recorded without the kernel", "sudo, and no --probes-only"
-        )
+    if subject.unmeasured:
+        hint = "" if "libraries" in subject.unmeasured else "sudo, and no --probes-only"
+        raise EmptyHistogramError(f"cannot show {_tail(quantile)}: {subject.unmeasured}", hint)
     if not known:
         raise _too_few(latency.count, quantile)
     if not tail or not median:
@@ -156,7 +158,7 @@ def _frames(subject: Subject, series: Series, part: Breakdown, *, split: bool) -
 
 def _words(series: Series, parts: Parts) -> Mapping[str, str]:
     """Return the words for components; calls whose server was not seen are made of what spans are."""
-    seen = series.metric == CALLS and spans.of_band(_EVERY, parts).components[SERVER]
+    seen = series.metric == CALLS and not is_embedded(series) and spans.of_band(_EVERY, parts).components[SERVER]
     return _OF_CALLS if seen else _WORDS
 
 

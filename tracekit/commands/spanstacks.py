@@ -148,8 +148,8 @@ def _no_such(name: str, names: Collection[str]) -> EmptyHistogramError | UsageEr
 
 
 def _unmeasured(subject: Subject) -> Iterator[str]:
-    if not subject.measured:
-        yield "what they were made of was not measured: recorded without the kernel"
+    if subject.unmeasured:
+        yield f"what they were made of was not measured: {subject.unmeasured}"
 
 
 def _means(found: Compared, tail: str, noun: str) -> str:

@@ -9,7 +9,7 @@ import click
 
 from tracekit.analysis import db
 from tracekit.analysis.summary import quantile
-from tracekit.report.terminal import WIDTH, fit, flow, heading, table
+from tracekit.report.terminal import WIDTH, columns_of, fit, fit_end, flow, heading, table
 from tracekit.units import format_count, format_ns, format_share
 from tracekit.waiting import OPERATIONS
 
@@ -83,8 +83,12 @@ def _body(summary: Summary, found: Databases) -> list[str]:
 
 def _blocks(summary: Summary, shown: Sequence[Database]) -> list[str]:
     """Return a table of all databases and their operations, with what else is to say below each."""
-    blocks = [[_row(summary, _title(each), each.calls), *_operations(summary, each)] for each in shown]
-    head, *lines = table([["", "n", "a second", "failed", "p50", "p99", "max"], *chain(*blocks)], "<>>>>>>")
+    heads = ["", "n", "a second", "failed", "p50", "p99", "max"]
+    blocks = [[_row(summary, "", each.calls), *_operations(summary, each)] for each in shown]
+    room = _room([heads, *chain(*blocks)])
+    for each, block in zip(shown, blocks, strict=True):
+        block[0][0] = _title(each, room)
+    head, *lines = table([heads, *chain(*blocks)], "<>>>>>>")
     found, at = [head], 0
     for each, block in zip(shown, blocks, strict=True):
         found += [*lines[at : at + len(block)], *_facts(each)]
@@ -92,8 +96,15 @@ def _blocks(summary: Summary, shown: Sequence[Database]) -> list[str]:
     return found
 
 
-def _title(each: Database) -> str:
-    return fit(f"{each.system or _NO_ROOM} {each.peer}".rstrip(), _NAME)
+def _room(rows: Sequence[Sequence[str]]) -> int:
+    """Return how many columns numbers leave to names."""
+    numbers = [max(map(columns_of, column)) for column in list(zip(*rows, strict=True))[1:]]
+    return min(_NAME, WIDTH - sum(numbers) - 2 * len(rows[0]))
+
+
+def _title(each: Database, room: int) -> str:
+    system = fit(each.system or _NO_ROOM, 12)
+    return f"{system} {fit_end(each.peer, room - 1 - columns_of(system))}".rstrip()
 
 
 def _operations(summary: Summary, each: Database) -> list[list[str]]:
@@ -157,7 +168,7 @@ def _anatomy(each: Database) -> list[str]:
         return []
     bands = [("median", found.median)] if found.median else [("mean", found.whole)]
     bands += [(f"from p{100 * found.tail_q:g} on, mean", found.tail)] if found.tail else []
-    words = _WORDS if found.whole.components[db.SERVER] else _OTHERS
+    words = _WORDS if each.calls.served else _OTHERS
     lines = []
     for name, band in bands:
         first, *more = _shares(band, words)
@@ -175,7 +186,8 @@ def _blame(calls: Calls) -> list[str]:
         return []
     component, share = calls.blames
     part = f"{_BLAMES[component]} {format_share(round(share, 2))} of the tail"
-    lines = flow(["    it is not the database: the answer was there", part], 6)
+    fact = "    it is not the database: "
+    lines = flow([f"{fact}the answer was there", part], 6) if calls.served else [f"{fact}{part}"]
     return [click.style(line, fg="yellow") for line in lines]
 
 

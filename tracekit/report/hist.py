@@ -52,8 +52,9 @@ def distribution(metric: str, note: str, histograms: Mapping[Series, Histogram])
     whole, unit = merge(list(histograms.values())), next(iter(histograms)).unit
     ranked = sorted(histograms.items(), key=lambda item: -item[1].total)
     rows = [_Row("", "all", _cells(whole, unit))] if len(ranked) > 1 else []
-    rows += [_Row("", _labels(one) or "all", _cells(part, unit)) for one, part in ranked]
-    labels = ", ".join(name for name, _ in ranked[0][0].labels)
+    labels = ", ".join(name for name, _ in max(histograms, key=lambda one: len(one.labels)).labels)
+    rest = f"no {labels}" if rows and "," not in labels else "all"
+    rows += [_Row("", _labels(one) or rest, _cells(part, unit)) for one, part in ranked]
     title = heading(fit(metric, WIDTH), ", ".join(filter(None, (f"by {labels}" * bool(labels), note))))
     return [title, *_lines(rows), "", *_bars(whole, unit)]
 

@@ -55,6 +55,17 @@ def fit(name: str, columns: int) -> str:
     return kept + "…"
 
 
+def fit_end(name: str, columns: int) -> str:
+    """Return the same, cut at its beginning: of a path or an address the end tells most."""
+    safe = printable(name)
+    if columns_of(safe) <= columns:
+        return safe
+    at, room = len(safe), columns - 1
+    while at and columns_of(safe[at - 1 :]) <= room:
+        at -= 1
+    return "…" + safe[at:]
+
+
 def pad(text: str, columns: int, align: str = "<") -> str:
     """Return *text* filled up with blanks to *columns*, to the left (`<`) or right (`>`) of them."""
     blanks = " " * (columns - columns_of(text))
