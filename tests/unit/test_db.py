@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from tests import golden, sample_db
 from tests.sample_db import INTERVALS, MODES, MS
 from tests.sample_spans import Mode
+from tests.unit.recordings import Content, write
 from tracekit.analysis import db, sources
 from tracekit.analysis.summary import Summary
 from tracekit.cli import cli
@@ -215,6 +216,32 @@ def test_json_of_a_span_has_its_calls(recording: Path) -> None:
     document = json.loads(tracekit("report", recording, "--span", "evaluation", "--json"))
 
     assert [(one["system"], one["count"]) for one in document["databases"]] == [("postgresql", 50 * INTERVALS)]
+
+
+def test_statements_that_came_without_their_text_are_not_forgotten(tmp_path: Path) -> None:
+    """A prepared SELECT stands beside those that were seen; BEGIN and SUBSCRIBE have no more text than that."""
+    texts = {
+        "postgresql": ["SELECT ? FROM runs", "SELECT", "BEGIN"],
+        "redis": ["SUBSCRIBE"],
+    }
+    base = {"role": "worker", "source": "socket"}
+    operations = [(system, text.split()[0]) for system, of in texts.items() for text in of]
+    content = Content(
+        histograms=[
+            *(("db.latency", base | {"system": system, "operation": name}, [MS]) for system, name in operations),
+            *(("db.statement", {"system": s, "statement": text}, [MS]) for s, of in texts.items() for text in of),
+        ]
+    )
+
+    text = tracekit("report", write(tmp_path / "x.tk", content))
+
+    _, _, rows = text.partition("statements, without their values")
+    assert [line.split("  ")[1] for line in rows.splitlines()[1:3]] == [
+        "SELECT (prepared, text not seen)",
+        "SELECT ? FROM runs",
+    ]
+    assert "  BEGIN  " not in rows
+    assert "SUBSCRIBE" not in rows
 
 
 def test_a_role_has_its_own_calls(tmp_path: Path) -> None:

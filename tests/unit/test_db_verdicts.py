@@ -124,6 +124,26 @@ def test_calls_in_spans_inside_of_a_span_are_meant_too(tmp_path: Path) -> None:
     assert "--metric db.latency --by operation" in found["why"]["command"]
 
 
+def test_only_what_took_much_of_the_time_is_named(tmp_path: Path) -> None:
+    """A commit that takes a hundredth of it is no place to look; one call is no calls."""
+    spans = [
+        Mode("worker", sample_db.INSIDE, 50, 10 * MS, 0.15, {"db": 0.2}),
+        Mode("worker", sample_db.INSIDE, 3, 90 * MS, 0.1, {"db": 0.75}),
+    ]
+    named = [
+        Mode("worker", sample_db.POSTGRESQL | sample_db.INSIDE | {"operation": name}, 1, ns, 0, {}, None, "db.latency")
+        for name, ns in (("UPDATE", 300 * MS), ("SELECT", 40 * MS), ("COMMIT", MS))
+    ]
+    sample_db.write(tmp_path / "x.tk", modes=[*spans, *named])
+
+    found = verdict(tmp_path / "x.tk", tmp_path, 'span.latency{span="evaluation"}', 'p99 = "< 30ms"')
+
+    (advice,) = found["why"]["advice"]
+    assert advice["text"].count("of 1 call") == 2
+    assert "UPDATE max 300 ms of 1 call; " in advice["text"]
+    assert "COMMIT" not in advice["text"]
+
+
 def test_without_calls_a_wait_for_databases_gets_no_advice() -> None:
     """No numbers, no line."""
     latency, components = requests({"db": 1.0}, np.random.default_rng(3))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tracekit.records import Labels, Series
 
 WORTH = 0.1
-"""Share of the miss from which a cause is worth a line. Our choice."""
+"""Share of the miss from which a cause is worth a line, and of the time of all calls from which one is. Our choice."""
 _STORM = 100
 """Failed path look-ups a second from which the search is worth a line. Our choice."""
 _TOP = 3
@@ -90,8 +90,11 @@ def _db(objective: Objective, part: Evidence) -> str:
     calls = calls_of(objective, part)
     work, waits = _totals(part.matching(CALLS, calls), calls, part), _totals(part.waits(CALLS, calls), calls, part)
     idle = objective.metric == "span.latency" and sum(work.values()) < _waited(objective, part) / 2 and bool(waits)
-    top = sorted((waits if idle else work).items(), key=lambda item: -item[1])[:_TOP]
-    words = [_asked(labels, part) for labels, _ in top if part.slices(CALLS, labels).whole.count]
+    asked = waits if idle else work
+    top = [
+        labels for labels, ns in sorted(asked.items(), key=lambda item: -item[1]) if ns >= WORTH * sum(asked.values())
+    ]
+    words = [_asked(labels, part) for labels in top[:_TOP] if part.slices(CALLS, labels).whole.count]
     remedy = "look at who has to answer, these exist to wait" if idle else "ask for less, or look at the server"
     return f"{remedy}: {'; '.join(words)}" if words else ""
 
@@ -111,7 +114,8 @@ def _asked(labels: Labels, part: Evidence) -> str:
     name = " ".join(known[label] for label in _CALLEE if known.get(label, "-") != "-")
     p99 = quantile(calls, 0.99)
     took = f"max {format_ns(calls.high)}" if p99 is None else f"p99 {format_ns(p99)}"
-    return f"{printable(name)} {took} of {format_count(calls.count)} calls{_by_server(labels, part)}"
+    number = f"{format_count(calls.count)} call{'' if calls.count == 1 else 's'}"
+    return f"{printable(name)} {took} of {number}{_by_server(labels, part)}"
 
 
 def _by_server(labels: Labels, part: Evidence) -> str:

@@ -72,8 +72,7 @@ def _body(summary: Summary, found: Databases) -> list[str]:
     lines = _blocks(summary, shown) if shown else []
     rest = found.found[_PEERS:]
     if rest:
-        count = format_count(sum(each.calls.tried for each in rest))
-        lines.append(f"  and {len(rest)} more: {count} calls (--json has all)")
+        lines.append(f"  and {len(rest)} more: {_calls(sum(each.calls.tried for each in rest))} (--json has all)")
     lines += [*_under_way(found), *_open(summary.open_calls)]
     starred = [*(each.waits for each in shown), *(each.operation for each in found.flights)]
     if any(starred) or any(map(_is_wait, summary.open_calls[:_OPEN])):
@@ -134,8 +133,7 @@ def _facts(each: Database) -> list[str]:
         most = each.connections.max
         lines.append(f"    {format_count(most)} connection{'' if most == 1 else 's'} at most")
     if each.encrypted:
-        count = format_count(each.encrypted)
-        lines.append(f"    {count} calls through TLS: of what, and how they failed, cannot be seen")
+        lines.append(f"    {_calls(each.encrypted)} through TLS: of what, and how they failed, cannot be seen")
     if each.source in _SOURCES:
         lines.append(f"    {_SOURCES[each.source]}")
     return lines
@@ -145,7 +143,7 @@ def _unnamed(each: Database) -> list[str]:
     rest = [part for _, part in [*_named(each)[_OPERATIONS:], *each.waits[_WAITS:]]]
     if not rest:
         return []
-    return [f"    and {len(rest)} more: {format_count(sum(part.tried for part in rest))} calls"]
+    return [f"    and {len(rest)} more: {_calls(sum(part.tried for part in rest))}"]
 
 
 def _failed(calls: Calls) -> list[str]:
@@ -191,10 +189,15 @@ def _blame(calls: Calls) -> list[str]:
     return [click.style(line, fg="yellow") for line in lines]
 
 
+def _calls(number: float) -> str:
+    count = format_count(number)
+    return f"{count} call{'' if count == '1' else 's'}"
+
+
 def _under_way(found: Databases) -> list[str]:
     lines = []
     for each in found.flights:
-        words = [f"{format_count(each.mean)} calls under way on average"]
+        words = [f"{_calls(each.mean)} under way on average"]
         words += [f"one of them for {format_ns(each.oldest_ns)}"] if each.oldest_ns else []
         name = f"{fit(each.system, 16)} {fit(each.operation, 16)} *" if each.operation else fit(each.system, 16)
         lines += flow([f"  {name}: {words[0]}", *words[1:]], 4)
@@ -219,15 +222,21 @@ def _is_wait(each: OpenCalls) -> bool:
 
 
 def _statements(found: Databases) -> list[str]:
-    """Return the statements that say more than their operation."""
-    operations = {(each.system, name) for each in found.found for name, _ in each.operations}
-    every = [(text, part) for system, text, part in found.statements if (system, text) not in operations]
+    """Return the statements that say more than their operation, and what came without its text beside such."""
+    operations = {(each.system, name) for each in found.found for name, _ in (*each.operations, *each.waits)}
+    words = {(system, text.split()[0]) for system, text, _ in found.statements if len(text.split()) > 1}
+    every = []
+    for system, text, part in found.statements:
+        if (system, text) not in operations:
+            every.append((" ".join(text.split()), part))
+        elif (system, text) in words:
+            every.append((f"{text} (prepared, text not seen)", part))
     if not every:
         return []
     rows = [["statements, without their values", "n", "sum", "p50", "p99", "max"]]
     for text, part in every[:_STATEMENTS]:
         numbers = [format_count(part.count), format_ns(part.total), *_marks(part)]
-        rows.append([fit(" ".join(text.split()), _STATEMENT), *numbers])
+        rows.append([fit(text, _STATEMENT), *numbers])
     more = len(every) - _STATEMENTS
     return [*table(rows, "<>>>>>"), *([f"  and {more} more: --json has all"] if more > 0 else [])]
 
