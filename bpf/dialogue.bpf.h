@@ -10,7 +10,7 @@
 #include "protocols.bpf.h"
 #include "roundtrip.bpf.h"
 
-enum { MAX_STRANGERS = 8192, MAX_TRIES = 8, MAX_PORTS = 64 };
+enum { MAX_STRANGERS = 8192, MAX_TRIES = 8, MAX_PORTS = 64, REPEATED_LEN = 32 };
 
 struct stranger {
 	__u64 inode;
@@ -163,11 +163,33 @@ static __noinline struct connection *meet(struct sock *socket, struct scratch *s
 
 // --- What is sent and received ----------------------------------------------------------------
 
+// Remember a request by its size and how it begins, if that tells its operation.
+static __always_inline void remember(struct connection *c, struct scratch *s)
+{
+	__u32 at = s->text_at;
+	bool tells = !at || (at < REPEATED_LEN / 2 && is_letter(s->bytes.head[at & (HEAD_LEN - 1)]));
+
+	c->asked = 0;
+	if (config.db_text || !tells || c->phase != PHASE_OPEN || c->about & DB_TLS || s->bytes.head[0] == 'B')
+		return;
+	__builtin_memcpy(c->begun, s->bytes.head, PARTIAL_LEN);
+	c->asked = s->bytes.whole;
+}
+
+static __always_inline bool is_repeated(struct connection *c, struct scratch *s)
+{
+	__u64 *now = (__u64 *)s->bytes.head, *then = (__u64 *)c->begun;
+
+	return c->asked == s->bytes.whole && c->phase == PHASE_OPEN && now[0] == then[0] && now[1] == then[1] &&
+	       now[2] == then[2] && now[3] == then[3];
+}
+
 // Too little was sent to tell what it is: keep it until there is more.
 static __always_inline void keep_partial(struct connection *c, struct scratch *s)
 {
 	__builtin_memcpy(c->begun, s->bytes.head, PARTIAL_LEN);
 	c->partial = s->bytes.staged < PARTIAL_LEN ? s->bytes.staged : 0;
+	c->asked = 0;
 }
 
 static __always_inline bool may_begin(struct connection *c, struct scratch *s)
@@ -222,7 +244,7 @@ static __always_inline void sent_more(__u64 socket, struct connection *c, struct
 	if (c->last_ns) {	// all of that was answered, as far as it can be told
 		settle(socket, c, s);
 		c->phase = PHASE_OPEN;
-		begin(socket, c, s, state);
+		begin(socket, c, s, state, db_name_id(&s->word));
 		return;
 	}
 	c->requests++;
@@ -252,6 +274,8 @@ __noinline int sent(__u64 key, struct task_state *state, int length)
 	if (!c && is_stranger(socket))
 		return 0;
 	find_bytes(task, length, &s->bytes);
+	if (c && !c->start_ns && is_repeated(c, s))
+		return begin(key, c, s, state, c->operation);
 	if (!c)
 		c = meet(socket, s, &what);
 	else
@@ -273,14 +297,15 @@ __noinline int sent(__u64 key, struct task_state *state, int length)
 	}
 	if (what == STRANGE && may_begin(c, s)) {
 		SET_WORD(s, "-");
-		begin(key, c, s, state);
+		begin(key, c, s, state, db_name_id(&s->word));
 		keep_partial(c, s);
 		return 0;
 	}
 	if (what < ASKED)
 		return 0;
 	c->phase = what == CONNECTS ? PHASE_CONNECTING : is_pipeline(s) ? PHASE_PIPELINE : PHASE_OPEN;
-	begin(key, c, s, state);
+	begin(key, c, s, state, db_name_id(&s->word));
+	remember(c, s);
 	return 0;
 }
 

@@ -36,7 +36,7 @@ static __always_inline void begin_connecting(struct sock *socket, __u64 key, str
 	s->text_at = 0;
 	SET_WORD(s, "CONNECT");
 	c->phase = PHASE_CONNECTING;
-	begin(key, c, s, state);
+	begin(key, c, s, state, db_name_id(&s->word));
 }
 
 // Why was there no answer? By the error that the socket has, and who hung up.

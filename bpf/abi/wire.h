@@ -267,8 +267,17 @@ struct connection {		// to a DB, and the call that is under way on it
 	__u32 rest;		// bytes of the answer that are still to come, where it says how many
 	__u32 partial;		// bytes below: of a request of which too little has been sent to tell what it is
 	__u8 begun[PARTIAL_LEN];
+	__u32 asked;		// bytes of the last request, which began as above: the same again need not be read; 0: none
+	__u32 row;		// of the last call; 0: none
+	__u32 parts_row;
+	__u32 row_role;
+	__u16 row_operation;
+	__u16 row_span;
+	__u16 row_bucket;
+	__u8 row_about;
+	__u8 unused;
 };
-_Static_assert(sizeof(struct connection) == 192, "wire format changed: raise WIRE_VERSION");
+_Static_assert(sizeof(struct connection) == 216, "wire format changed: raise WIRE_VERSION");
 
 struct db_text {		// what is asked of a DB, and again without the text when the answer is there
 	__u64 connection;
