@@ -27,7 +27,7 @@ _SOURCES = {"library": "seen in client libraries", "probe": "as the program's sp
 """Beside sockets, which need no words."""
 _WORDS = {db.SERVER: "server", db.QUEUE: "run queue", db.CLIENT: "client"}
 _OTHERS = {"fault": "page fault", "child": "child process", "other": "other waits", "runq": "run queue"}
-_BLAMES = {db.CLIENT: "its thread did other work for", db.QUEUE: "its thread waited for a CPU for"}
+_BLAMES = {db.CLIENT: "its thread did something else for", db.QUEUE: "its thread waited for a CPU for"}
 _MISSING = ("calls of databases", "library probes")
 """How lines on what could not be measured of them begin."""
 _PEERS, _OPERATIONS, _WAITS, _ERRORS, _STATEMENTS, _OPEN = 6, 5, 3, 5, 5, 5
