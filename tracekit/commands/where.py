@@ -39,8 +39,10 @@ def counted(recording: Recording, found: Iterable[Series], labels: Collection[st
     every = list(found)
     once = sources.once(every, recording.series(), labels)
     kept = sources.timed(once, labels)
-    for system, source in sorted({(each.label("system"), each.label("source")) for each in set(every) - set(once)}):
-        _note(f"calls of {system} that {source} saw too are left out: --where source={source}")
+    twice = set(every) - set(once)
+    for source in sorted({each.label("source") for each in twice}):
+        systems = sorted({each.label("system") for each in twice if each.label("source") == source})
+        _note(f"calls of {', '.join(systems)} that {source} saw too are left out: --where source={source}")
     waits = sorted({each.label("operation") for each in set(once) - set(kept)})
     if waits:
         _note(f"calls that exist to wait are left out ({', '.join(waits)}): --where operation={waits[0]}")
