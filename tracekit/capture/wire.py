@@ -104,8 +104,8 @@ PEER = struct.Struct("=HH108s")
 CONNECTION = struct.Struct("=16Q3I3HBBII36s4I3HBx")
 """
 start, ready, last, delay (ns), pid_tgid, inode, polled, waited (ns), node and start of 4 spans, role, peer, requests,
-operation, span, error, about, phase, rest, partial, begun, asked, row, parts_row, role, operation, span, bucket and about
-of the row.
+operation, span, error, about, phase, rest, partial, begun, asked, row, parts_row, role, operation, span, bucket
+and about of the row.
 """
 DB_TEXTS_BYTES = 1 << 20
 DB_TEXT = struct.Struct("=3QIIHHHBx512s")
