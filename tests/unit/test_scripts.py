@@ -19,7 +19,7 @@ SCRIPTS = sorted(path for path in (ROOT / "scripts").iterdir() if path.is_file()
 def programs(folder: Path, **sources: str) -> str:
     """Return a PATH of one folder, with these shell programs (`_` stands for `-`) and the ordinary ones."""
     folder.mkdir()
-    for name in ("date", "dirname", "env", "grep", "mktemp", "rm", "sh", "sleep", "tail"):
+    for name in ("date", "dirname", "env", "flock", "grep", "mktemp", "rm", "sh", "sleep", "tail"):
         (folder / name).symlink_to(shutil.which(name) or name)
     for name, source in sources.items():
         path = folder / name.replace("_", "-")
