@@ -126,6 +126,8 @@ def test_objectives_are_on_the_others(recording: Path, tmp_path: Path) -> None:
     assert (usual["state"], usual["n"]) == ("PASS", 97 * INTERVALS)
     assert usual["facts"] == ["without calls that exist to wait (BLPOP, XREAD)"]
     assert (asked["state"], asked["n"], asked["facts"]) == ("FAIL", 11 * INTERVALS, [])
+    (advice,) = asked["why"]["advice"]
+    assert advice["text"].startswith("look at who has to answer, these exist to wait: redis 127.0.0.1:6379 BLPOP max")
 
 
 def test_of_each_operation_only_the_others_are_judged(recording: Path, tmp_path: Path) -> None:

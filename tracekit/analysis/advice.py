@@ -12,7 +12,7 @@ import numpy as np
 from tracekit.analysis import spans
 from tracekit.analysis.db import is_embedded
 from tracekit.analysis.failures import is_noise
-from tracekit.analysis.sources import CALLS
+from tracekit.analysis.sources import CALLS, is_wait
 from tracekit.analysis.summary import quantile
 from tracekit.histogram import merge
 from tracekit.records import WAITS
@@ -88,12 +88,12 @@ def _waited(objective: Objective, part: Evidence) -> float:
 def _db(objective: Objective, part: Evidence) -> str:
     """Name the operations in which most of the time was, with their latency; what exists to wait is no work."""
     calls = calls_of(objective, part)
-    work, waits = _totals(part.matching(CALLS, calls), calls, part), _totals(part.waits(CALLS, calls), calls, part)
-    idle = objective.metric == "span.latency" and sum(work.values()) < _waited(objective, part) / 2 and bool(waits)
-    asked = waits if idle else work
-    top = [
-        labels for labels, ns in sorted(asked.items(), key=lambda item: -item[1]) if ns >= WORTH * sum(asked.values())
-    ]
+    found = part.every(CALLS, calls)
+    work, waits = (_totals(each, calls, part) for each in (filterfalse(is_wait, found), filter(is_wait, found)))
+    much = _waited(objective, part) / 2 if objective.metric == "span.latency" else 1
+    idle = bool(waits) and sum(work.values()) < much
+    asked = sorted((waits if idle else work).items(), key=lambda item: -item[1])
+    top = [labels for labels, ns in asked if ns >= WORTH * sum(ns for _, ns in asked)]
     words = [_asked(labels, part) for labels in top[:_TOP] if part.slices(CALLS, labels).whole.count]
     remedy = "look at who has to answer, these exist to wait" if idle else "ask for less, or look at the server"
     return f"{remedy}: {'; '.join(words)}" if words else ""
