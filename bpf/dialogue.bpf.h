@@ -24,6 +24,13 @@ struct {
 	__type(value, struct stranger);
 } strangers SEC(".maps");
 
+struct {			// that were recognised by their bytes: who refuses a connection says nothing
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_PEERS);
+	__type(key, __u32);		// small id of the peer
+	__type(value, __u8);
+} peer_systems SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_PORTS);
@@ -111,12 +118,20 @@ static __noinline struct connection *new_connection(__u64 socket, struct scratch
 	return bpf_map_lookup_elem(&connections, &socket);
 }
 
-// What database listens at the peer's port? Its bytes may tell otherwise.
+// What database listens at the peer's port, or has been heard there? Its bytes may tell otherwise.
 static __always_inline __u32 system_at(struct peer *peer)
 {
 	__u16 port = peer->port;
-	__u8 *known = peer->family == AF_UNIX ? NULL : bpf_map_lookup_elem(&db_ports, &port);
+	__u8 *known;
+	__u32 *id;
 
+	if (peer->family == AF_UNIX)
+		return DB_UNKNOWN;
+	known = bpf_map_lookup_elem(&db_ports, &port);
+	if (known)
+		return *known;
+	id = bpf_map_lookup_elem(&peer_ids, peer);
+	known = id ? bpf_map_lookup_elem(&peer_systems, id) : NULL;
 	return known ? *known : DB_UNKNOWN;
 }
 
@@ -138,6 +153,7 @@ static __noinline struct connection *meet(struct sock *socket, struct scratch *s
 {
 	__u64 key = (__u64)socket;
 	__u32 expected, system;
+	struct connection *c;
 
 	__builtin_memset(&s->peer, 0, sizeof(s->peer));
 	if (!find_peer(socket, &s->peer)) {
@@ -158,7 +174,14 @@ static __noinline struct connection *meet(struct sock *socket, struct scratch *s
 		doubt(key, inode_of(socket), 1);
 		return NULL;
 	}
-	return new_connection(key, s, system, s->peer.family == AF_UNIX ? inode_of(socket) : 0);
+	c = new_connection(key, s, system, s->peer.family == AF_UNIX ? inode_of(socket) : 0);
+	if (c && !expected) {
+		__u32 id = c->peer;
+		__u8 heard = system;
+
+		bpf_map_update_elem(&peer_systems, &id, &heard, BPF_ANY);
+	}
+	return c;
 }
 
 // --- What is sent and received ----------------------------------------------------------------
@@ -435,6 +458,9 @@ __noinline int received(__u64 key, struct task_state *state, int length)
 		answer = s->bytes.staged ? read_more(c, s, length) : MORE;
 	}
 	if (answer == NOT_AN_ANSWER) {
+		__u32 id = c->peer;
+
+		bpf_map_delete_elem(&peer_systems, &id);
 		forget(key);
 		doubt(key, inode_of(socket), MAX_TRIES);
 		return 0;

@@ -206,6 +206,7 @@ int on_sqlite_error(struct called *regs)
 	if (last) {
 		thread->preparing--;
 		thread->last = call_key(state->role, peer_of(site), last->operation, DB_SQLITE | DB_LIBRARY, 0);
+		record_call(&thread->last, bpf_ktime_get_ns() - last->start_ns);
 	} else if (call) {
 		thread->last = call_key(call->role, call->peer, call->operation, call->about, call->span);
 		thread->running = 0;

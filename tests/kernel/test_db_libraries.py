@@ -85,7 +85,7 @@ with sqlite3.connect(":memory:") as c:
         except sqlite3.OperationalError: pass
 c.close()
 """
-SQLITE_CALLS = {"CREATE": 1, "BEGIN": 3, "INSERT": 22, "REPLACE": 11, "COMMIT": 3, "SELECT": 20, "VACUUM": 2}
+SQLITE_CALLS = {"CREATE": 1, "BEGIN": 3, "INSERT": 22, "REPLACE": 11, "COMMIT": 3, "SELECT": 20, "VACUUM": 2, "DROP": 3}
 LIBMARIADB = """
 def asked(text):
     return library.mysql_real_query(connection, text, len(text))

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from tests.servers import Server
 
 SLEEPS, WAITS = 11, 13
-CONNECTING = {"HELLO", "CLIENT"}
-"""What redis-py says of itself first."""
+CONNECTING = {"CONNECT", "HELLO", "CLIENT"}
+"""Where a server has been heard before, and what redis-py says of itself first."""
 LIBRARY = f"""
 import redis, redis.asyncio, os
 def client(**to):

@@ -43,8 +43,17 @@ class Meter:
         self._accounted_ns = start_ns
         self.missing: list[str] = []
         """Why nothing is measured, if so."""
-        self.share: float | None = None
-        """CPU time of the BPF programs per wall time, 1 is one core; None before the first window."""
+        self._start_ns = start_ns
+        self._spent_ns = 0
+        self._share: float | None = None
+
+    @property
+    def share(self) -> float | None:
+        """CPU time of the BPF programs per wall time so far, 1 is one core; None before the first window."""
+        if self._share is None:
+            return None
+        elapsed = self._accounted_ns - self._start_ns
+        return self._spent_ns / elapsed if self._spent_ns and elapsed else self._share
 
     @property
     def due_ns(self) -> int:
@@ -62,10 +71,12 @@ class Meter:
 
     def increase(self, now_ns: int) -> tuple[Series, float] | None:
         """Return the cost since the last call, at the share of the last window."""
-        if self.share is None:
+        if self._share is None:
             return None
         elapsed, self._accounted_ns = now_ns - self._accounted_ns, now_ns
-        return counter("cost.bpf", "ns"), round(elapsed * self.share)
+        spent = round(elapsed * self._share)
+        self._spent_ns += spent
+        return counter("cost.bpf", "ns"), spent
 
     def finish(self, now_ns: int) -> None:
         """Close what is open."""
@@ -89,7 +100,7 @@ class Meter:
         if self._window:
             self._window.close()
         self._window = None
-        self.share = spent / max(1, now_ns - self._opened_ns)
+        self._share = spent / max(1, now_ns - self._opened_ns)
         self._next_ns = now_ns + PERIOD_NS
 
     def _run_time(self) -> int:
