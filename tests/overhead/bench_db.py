@@ -2,8 +2,9 @@
 What watching the calls of databases costs their clients: of pgbench and redis-benchmark, which do nothing else.
 
 The client is the target, the server never is. Each round visits every variant, with an untraced run before
-and after it; a ratio is the throughput traced, to the mean of these two. As root, on a quiet machine, for
-ten minutes: `python -m tests.overhead.bench_db [--rounds N] [--seconds N] [--only NAME] [--markdown docs/overhead.md]`.
+and after it; a ratio is the throughput traced, to the mean of these two. What a call takes of CPU in the client,
+programs of the tracer included, is the least of all runs: other programs only add to it. As root, on a quiet
+machine, for ten minutes: `python -m tests.overhead.bench_db [--rounds N] [--seconds N] [--only NAME] [--markdown FILE]`.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ PLAIN, SOCKETS = (
     Tracer("--no-db", "the rest alone", _attach("--no-db"), "attached in"),
     Tracer("default", "calls of databases too", _attach(), "attached in"),
 )
+UNTRACED = "untraced"
 LOADS = {
     "pgbench -S -c 1": "pgbench -n -S -c 1 -T {seconds} -h 127.0.0.1 -p {postgresql} -U postgres postgres",
     "pgbench -S -c 4": "pgbench -n -S -c 4 -T {seconds} -h 127.0.0.1 -p {postgresql} -U postgres postgres",
@@ -58,24 +60,28 @@ class Target:
     def __post_init__(self) -> None:
         self._shell = subprocess.Popen(["sh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.pid = self._shell.pid
+        self._cpu_s = 0.0  # of all clients so far
 
-    def run(self, load: str) -> float:
-        """Return calls, or transactions, per second."""
+    def run(self, load: str) -> tuple[float, float]:
+        """Return calls, or transactions, per second, and µs of CPU that one took."""
         requests = self.requests.get(load, 20_000)
         command = LOADS[load].format(seconds=self.seconds, requests=requests, **self.ports)
         assert self._shell.stdin
         assert self._shell.stdout
-        self._shell.stdin.write(f"{command} 2>&1; echo done\n")
+        self._shell.stdin.write(f"{command} 2>&1; times; echo done\n")
         self._shell.stdin.flush()
         said = "".join(iter(self._shell.stdout.readline, "done\n"))
         found = re.search(r'^tps = ([\d.]+)|^"GET","([\d.]+)"', said, re.MULTILINE)
+        made = re.search(r"actually processed: (\d+)", said)
         assert found, said
-        return float(found[1] or found[2])
+        cpu_s = sum(float(minutes) * 60 + float(rest) for minutes, rest in re.findall(r"(\d+)m([\d.]+)s", said)[-2:])
+        used, self._cpu_s = cpu_s - self._cpu_s, cpu_s
+        return float(found[1] or found[2]), used / (int(made[1]) if made else requests) * 1e6
 
     def size(self) -> None:
         """Find out how many requests take as long as they should."""
         for load in LOADS:
-            self.requests[load] = int(self.run(load) * self.seconds)
+            self.requests[load] = int(self.run(load)[0] * self.seconds)
 
     def end(self) -> None:
         self._shell.communicate()
@@ -83,22 +89,26 @@ class Target:
 
 @dataclass
 class Measured:
-    """Samples of one load: calls per second untraced, ratios by variant."""
+    """Samples of one load: calls per second untraced, ratios by variant, µs of CPU a call by variant."""
 
     base: list[float] = field(default_factory=list)
     ratios: dict[str, list[float]] = field(default_factory=dict)
+    cpu_us: dict[str, list[float]] = field(default_factory=dict)
 
 
 def visit(target: Target, load: str, found: Measured) -> list[str]:
     """Add a sample of each variant, and return what was lost."""
     lost = []
-    before = target.run(load)
+    before, cpu_us = target.run(load)
+    found.cpu_us.setdefault(UNTRACED, []).append(cpu_us)
     for tracer in (PLAIN, SOCKETS):
         with attached(tracer, target.pid) as running:
             time.sleep(0.3)
-            traced = target.run(load)
+            traced, cpu_us = target.run(load)
+        found.cpu_us.setdefault(tracer.name, []).append(cpu_us)
         lost += [f"{tracer.name} lost {running.lost}"] if running.lost else []
-        after = target.run(load)
+        after, cpu_us = target.run(load)
+        found.cpu_us[UNTRACED].append(cpu_us)
         found.base.append((before + after) / 2)
         found.ratios.setdefault(tracer.name, []).append(traced / found.base[-1])
         before = after
@@ -122,20 +132,18 @@ def table(found: dict[str, Measured], rounds: int, others: float, lost: list[str
     """Return what was found as Markdown; *others* is the share of the machine that other programs used."""
     effort = f"{time.strftime('%Y-%m-%d')}, {rounds} rounds, other programs used {others * 100:.0f} % of the machine"
     lines = [f"{machine()}; {effort}.", ""]
-    lines += [
-        f"| throughput traced / untraced | untraced, calls/s | `--no-db` | default (limit {LIMIT}) | of it for DBs |"
-    ]
-    lines += ["| --- | --- | --- | --- | --- |"]
+    head = ["", "untraced, calls/s", "`--no-db`", f"default (limit {LIMIT})"]
+    head += ["µs of CPU a call: untraced", "`--no-db`", "default"]
+    lines += [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
     for load, one in found.items():
-        plain, sockets = one.ratios[PLAIN.name], one.ratios[SOCKETS.name]
-        added = [b / a for a, b in zip(plain, sockets, strict=True)]
-        cells = [f"{statistics.median(one.base):.0f}", *(_range(each) for each in (plain, sockets, added))]
-        lines.append(f"| `{load}` | {' | '.join(cells)} |")
+        ratios = [_range(one.ratios[tracer.name]) for tracer in (PLAIN, SOCKETS)]
+        cpu = [f"{min(one.cpu_us[name]):.3g}" for name in (UNTRACED, PLAIN.name, SOCKETS.name)]
+        lines.append(f"| `{load}` | {' | '.join([f'{statistics.median(one.base):.0f}', *ratios, *cpu])} |")
     return "\n".join([*lines, *(["", *(f"- {line}" for line in sorted(set(lost)))] if lost else [])]) + "\n"
 
 
 def _range(samples: list[float]) -> str:
-    return f"{statistics.median(samples):.3f} [{min(samples):.3f}–{max(samples):.3f}]"
+    return f"{statistics.median(samples):.2f} [{min(samples):.2f}–{max(samples):.2f}]"
 
 
 def options() -> argparse.Namespace:
