@@ -4,7 +4,7 @@ What watching the calls of databases costs their clients: of pgbench and redis-b
 The client is the target, the server never is. Each round visits every variant, with an untraced run before
 and after it; a ratio is the throughput traced, to the mean of these two. What a call takes of CPU in the client,
 programs of the tracer included, is the least of all runs: other programs only add to it. As root, on a quiet
-machine, for ten minutes: `python -m tests.overhead.bench_db [--rounds N] [--seconds N] [--only NAME] [--markdown FILE]`.
+machine, ten minutes: `python -m tests.overhead.bench_db [--rounds N] [--seconds N] [--only NAME] [--markdown FILE]`.
 """
 
 from __future__ import annotations
