@@ -192,7 +192,7 @@ static __always_inline void remember(struct connection *c, struct scratch *s)
 	__u32 at = s->text_at;
 	bool tells = !at || (at < REPEATED_LEN / 2 && is_letter(s->bytes.head[at & (HEAD_LEN - 1)]));
 
-	c->asked = 0;
+	c->asked = c->about & DB_TLS ? s->bytes.whole : 0;
 	if (config.db_text || !tells || c->phase != PHASE_OPEN || c->about & DB_TLS || s->bytes.head[0] == 'B')
 		return;
 	__builtin_memcpy(c->begun, s->bytes.head, PARTIAL_LEN);
@@ -203,7 +203,7 @@ static __always_inline bool is_repeated(struct connection *c, struct scratch *s)
 {
 	__u64 *now = (__u64 *)s->bytes.head, *then = (__u64 *)c->begun;
 
-	return c->asked == s->bytes.whole && c->phase == PHASE_OPEN && now[0] == then[0] && now[1] == then[1] &&
+	return c->asked == s->bytes.whole && c->phase == PHASE_OPEN && !(c->about & DB_TLS) && now[0] == then[0] && now[1] == then[1] &&
 	       now[2] == then[2] && now[3] == then[3];
 }
 
@@ -268,6 +268,7 @@ static __always_inline void sent_more(__u64 socket, struct connection *c, struct
 		settle(socket, c, s);
 		c->phase = PHASE_OPEN;
 		begin(socket, c, s, state, db_name_id(&s->word));
+		remember(c, s);
 		return;
 	}
 	c->requests++;

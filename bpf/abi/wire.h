@@ -267,7 +267,7 @@ struct connection {		// to a DB, and the call that is under way on it
 	__u32 rest;		// bytes of the answer that are still to come, where it says how many
 	__u32 partial;		// bytes below: of a request of which too little has been sent to tell what it is
 	__u8 begun[PARTIAL_LEN];
-	__u32 asked;		// bytes of the last request, which began as above: the same again need not be read; 0: none
+	__u32 asked;		// bytes of the last request, which began as above, but for TLS; 0: it is to be read again
 	__u32 row;		// of the last call; 0: none
 	__u32 parts_row;
 	__u32 row_role;
