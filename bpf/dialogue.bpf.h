@@ -162,8 +162,6 @@ static __noinline struct connection *meet(struct sock *socket, struct scratch *s
 	}
 	expected = system_at(&s->peer);
 	system = recognise(s, key);
-	if (system == DB_REDIS && !expected && s->peer.family != AF_UNIX && !has_connected(socket))
-		system = DB_UNKNOWN;	// an answer that looks like a request: we are the server
 	if (system) {
 		*what = system == DB_POSTGRESQL && !s->bytes.head[0] ? CONNECTS : ASKED;
 	} else if (expected) {

@@ -29,9 +29,7 @@ struct sock_common {
 	struct in6_addr skc_v6_daddr;
 };
 struct socket { struct file *file; struct sock *sk; };
-struct sock { struct sock_common __sk_common; int sk_err; __u16 sk_type; struct socket *sk_socket; };
-struct inet_bind_bucket { signed char fastreuse; };
-struct inet_connection_sock { struct inet_bind_bucket *icsk_bind_hash; };
+struct sock { struct sock_common __sk_common; int sk_err; __u16 sk_type; __u32 sk_max_ack_backlog; struct socket *sk_socket; };
 struct unix_address { int len; };
 struct unix_sock { struct unix_address *addr; struct sock *peer; };
 
@@ -130,13 +128,10 @@ static __always_inline bool read_bytes(struct bytes *bytes, void *to, __u32 size
 	return !bpf_probe_read_kernel(to, size, bytes->head + (place & (2 * HEAD_LEN - 1)));
 }
 
-// Did this side connect? Of the buckets of ports that TCP keeps, those of ports that connect() has chosen are marked.
-// A client that has bound itself to a port is not told from what a server has accepted.
-static __always_inline bool has_connected(struct sock *socket)
+// Was this TCP socket accepted? Then it has the backlog of the socket that listens, and one that connects has none.
+static __always_inline bool is_accepted(struct sock *socket)
 {
-	struct inet_bind_bucket *bucket = BPF_CORE_READ((struct inet_connection_sock *)socket, icsk_bind_hash);
-
-	return BPF_CORE_READ(bucket, fastreuse) < 0;
+	return BPF_CORE_READ(socket, sk_max_ack_backlog);
 }
 
 // The path that a Unix socket is bound to. Returns false if it is not.
@@ -168,6 +163,8 @@ static __always_inline bool find_peer(struct sock *socket, struct peer *peer)
 		// what a server has accepted is bound as its listening socket is
 		return other && bound_path(other, peer);
 	}
+	if (is_accepted(socket))
+		return false;
 	peer->port = __builtin_bswap16(BPF_CORE_READ(socket, __sk_common.skc_dport));
 	if (family == AF_INET)
 		return !bpf_core_read(peer->address, 4, &socket->__sk_common.skc_daddr);
