@@ -114,7 +114,6 @@ static __noinline struct connection *new_connection(__u64 socket, struct scratch
 		count_loss(LOSS_CONNECTION);
 		return NULL;
 	}
-	count_connections(1);
 	return bpf_map_lookup_elem(&connections, &socket);
 }
 
@@ -269,7 +268,6 @@ static __always_inline void sent_more(__u64 socket, struct connection *c, struct
 		remember(c, s);
 		return;
 	}
-	c->requests++;
 	c->phase = PHASE_PIPELINE;
 	SET_WORD(s, "PIPELINE");
 	c->operation = db_name_id(&s->word);

@@ -31,18 +31,9 @@ static __always_inline struct key key_of(struct connection *c, __u32 operation)
 	return call_key(c->role, c->peer, operation, c->about, c->span);
 }
 
-static __always_inline void count_connections(int by)
-{
-	struct shared *all = get_shared();
-
-	if (all)
-		__sync_fetch_and_add(&all->connections, by);
-}
-
 static __always_inline void forget(__u64 socket)
 {
-	if (!bpf_map_delete_elem(&connections, &socket))
-		count_connections(-1);
+	bpf_map_delete_elem(&connections, &socket);
 }
 
 static __always_inline __u64 later(__u64 a, __u64 b)
@@ -242,7 +233,6 @@ __noinline int begin(__u64 socket, struct connection *c, struct scratch *s, stru
 	c->waited_ns = state->spans.sums.wait_ns[R_NETWORK];
 	c->operation = operation;
 	c->error = 0;
-	c->requests = 1;
 	c->partial = 0;
 	c->rest = 0;
 	c->ready_ns = 0;

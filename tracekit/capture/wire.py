@@ -71,8 +71,8 @@ ACCOUNT = struct.Struct("=6Q16x")
 """ns, count, queued_ns, queued, involuntary, migrations."""
 CPU = struct.Struct(f"=9Q{len(LOSSES)}Q3IHBBH6x")
 """task, waking, running, regs, since_ns, call_ns, switches, restarts, samples, loss[12], then what it runs."""
-SHARED = struct.Struct("=5Ii6I16x")
-"""histograms, accounts, names, epoch, iterate, threads, adopted, parts, spans, peers, db_names, connections."""
+SHARED = struct.Struct("=5Ii5I20x")
+"""histograms, accounts, names, epoch, iterate, threads, adopted, parts, spans, peers, db_names."""
 RING_BYTES = 1 << 22
 LIFE = struct.Struct("=5Q4I4x4B16s")
 """at, start, first_run, exec, ready (ns), tgid, ppid, exit_code, span, what, flags, found, unused, comm."""
@@ -101,9 +101,9 @@ DB_SYSTEMS = ("", "postgresql", "mysql", "redis", "mongodb", "sqlite")
 DB_SYSTEM, DB_LIBRARY, DB_TLS = 0x0F, 0x40, 0x80
 PEER = struct.Struct("=HH108s")
 """family, port, address."""
-CONNECTION = struct.Struct("=16Q3I3HBBII36s4I3HBx")
+CONNECTION = struct.Struct("=16Q2I3HBBII36s4I3HB5x")
 """
-start, ready, last, delay (ns), pid_tgid, inode, polled, waited (ns), node and start of 4 spans, role, peer, requests,
+start, ready, last, delay (ns), pid_tgid, inode, polled, waited (ns), node and start of 4 spans, role, peer,
 operation, span, error, about, phase, rest, partial, begun, asked, row, parts_row, role, operation, span, bucket
 and about of the row.
 """

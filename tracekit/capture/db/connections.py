@@ -117,7 +117,7 @@ def kinds(pieces: Iterable[bytes]) -> dict[Kind, Calls]:
     return {Kind(*kind): Calls(*calls) for kind, calls in found.items() if system_of(kind[3])}
 
 
-_START, _LAST, _ROLE, _PEER, _OPERATION, _ABOUT, _REST = 0, 2, 16, 17, 19, 22, 24
+_START, _LAST, _ROLE, _PEER, _OPERATION, _ABOUT, _REST = 0, 2, 16, 17, 18, 21, 23
 _NEVER = (1 << 64) - 1
 
 
