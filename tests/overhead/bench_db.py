@@ -130,7 +130,8 @@ def measure(target: Target, loads: list[str], rounds: int) -> tuple[dict[str, Me
 
 def table(found: dict[str, Measured], rounds: int, others: float, lost: list[str]) -> str:
     """Return what was found as Markdown; *others* is the share of the machine that other programs used."""
-    effort = f"{time.strftime('%Y-%m-%d')}, {rounds} rounds, other programs used {max(0.0, others) * 100:.0f} % of the machine"
+    used = max(0.0, others) * 100
+    effort = f"{time.strftime('%Y-%m-%d')}, {rounds} rounds, other programs used {used:.0f} % of the machine"
     lines = [f"{machine()}; {effort}.", ""]
     head = ["", "untraced, calls/s", "`--no-db`", f"default (limit {LIMIT})"]
     head += ["µs of CPU a call: untraced", "`--no-db`", "default"]
