@@ -1,23 +1,25 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 // Asks:   how long do the queries of programs take that use libmariadb or libmysqlclient?
-// Hooks:  uprobes on mysql_real_query, mysql_stmt_prepare, mysql_stmt_execute, mysql_errno
+// Hooks:  uprobes on mysql_real_query, mysql_stmt_prepare, mysql_stmt_execute, and on what is called next
 // Gives:  H_DB, A_DB_ERROR
 // Cost:   two traps a call
 // Needs:  uprobes with a cookie (5.15)
 //
-// These block until the answer is there: a call is from the entry to the return, and belongs to the
-// place on the stack.
+// These block until the answer is there: a call is from the entry to that of the next function that is asked of
+// the same connection or statement. Not to its return: the library's non-blocking calls leave it by another stack,
+// and a return probe that is left so kills the program, traced or not.
 #pragma once
 #include "libcalls.bpf.h"
 
 static __always_inline int mysql_asks(struct called *regs, struct task_struct *task, __u32 operation)
 {
+	struct library_object object = object_of(task, regs->di);
 	struct library_site *site = site_of(regs);
-	struct library_object object;
+	struct library_thread *thread = thread_of(task);
 
-	if (!site)
+	if (!site || !thread || is_inner(regs, site))
 		return 0;
-	object = object_of(task, regs->sp + site->stack);
+	end_call(&object, thread, 0);	// nothing was asked after the last one
 	return begin_call(&object, site, DB_MYSQL, operation, bpf_ktime_get_ns());
 }
 
@@ -61,15 +63,19 @@ int on_mysql_execute(struct called *regs)
 	return mysql_asks(regs, task, verb ? *verb : word_id("EXECUTE"));
 }
 
-SEC("uretprobe")
+// Something else is asked of the connection or statement: what was asked before is answered.
+SEC("uprobe")
 int on_mysql_answered(struct called *regs)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct library_object object = object_of(task, regs->sp - sizeof(__u64));
+	struct library_object object = object_of(task, regs->di);
 	struct library_thread *thread = thread_of(task);
+	struct library_site *site = site_of(regs);
 
-	if (thread && end_call(&object, thread, 0))
-		thread->failed = (__u32)regs->ax != 0;
+	if (!thread || !site || is_inner(regs, site))
+		return 0;
+	if (end_call(&object, thread, 0))
+		thread->failed = 1;	// if so, its number is asked for
 	return 0;
 }
 

@@ -58,6 +58,12 @@ class Library:
 
 
 _TEXT, _NAMED_TEXT = frozenset([DI, SI]), frozenset([DI, SI, DX])
+_MYSQL_NEXT = (
+    *("mysql_store_result", "mysql_use_result", "mysql_field_count", "mysql_affected_rows", "mysql_close"),
+    *("mysql_stmt_bind_param", "mysql_stmt_store_result", "mysql_stmt_fetch", "mysql_stmt_affected_rows"),
+    "mysql_stmt_close",
+)
+"""What programs ask when there is an answer."""
 _VERSION = rb"(-[0-9a-f]+)?\.so(\.[0-9.]+)?$"  # a wheel puts a hash behind the name
 
 LIBRARIES = (
@@ -100,10 +106,12 @@ LIBRARIES = (
         "libmariadb",
         re.compile(rb"(lib(mariadb|mysqlclient)" + _VERSION + rb"|_mysql(_connector)?\b.*\.so$)"),
         (
-            Probe("mysql_real_query", "on_mysql_query", "on_mysql_answered", _TEXT, 1),
-            Probe("mysql_stmt_prepare", "on_mysql_prepare", "on_mysql_answered", _TEXT),
-            Probe("mysql_stmt_execute", "on_mysql_execute", "on_mysql_answered"),
-            Probe("mysql_errno", exit="on_mysql_error"),
+            Probe("mysql_real_query", "on_mysql_query", reads=_TEXT, hits=1),
+            Probe("mysql_stmt_prepare", "on_mysql_prepare", reads=_TEXT),
+            Probe("mysql_stmt_execute", "on_mysql_execute"),
+            Probe("mysql_errno", "on_mysql_answered", "on_mysql_error"),
+            Probe("mysql_stmt_errno", "on_mysql_answered", "on_mysql_error"),
+            *(Probe(name, "on_mysql_answered", hits=name == "mysql_store_result") for name in _MYSQL_NEXT),
         ),
     ),
 )
