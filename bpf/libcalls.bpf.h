@@ -18,7 +18,7 @@ static __always_inline __u32 word_id(const char *text)
 // The small id of the first word of the SQL text at *at* of the calling process; that of `-` if it cannot be read.
 static __noinline __u32 verb_id(struct verb_text *verb, __u64 at)
 {
-	union db_name word;
+	union db_name word = {};	// 6.1 lends no memory to a function that is not written yet
 
 	if (!verb)
 		return 0;
