@@ -172,7 +172,7 @@ def test_psycopg2_counts_once(lab: Lab, postgresql: Server):
     assert seen(run, "postgresql") == {"SELECT": 13, "SHOW": 7, "VALUES": 3, "DELETE": 5}
     assert failed(run, "postgresql") == {("DELETE", "42P01"): 5}
     assert took(run, "VALUES").low >= SLEEP_NS
-    assert took(run, "VALUES").high < 2 * SLEEP_NS * SLACK
+    assert took(run, "VALUES").low < 2 * SLEEP_NS * SLACK  # others may want the CPU, but not each time
     assert not run.lost
 
 
