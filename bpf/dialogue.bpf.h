@@ -24,7 +24,7 @@ struct {
 	__type(value, struct stranger);
 } strangers SEC(".maps");
 
-struct {			// that were recognised by their bytes: who refuses a connection says nothing
+struct {			// where a database is, by its bytes or its port: who refuses a connection says nothing
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_PEERS);
 	__type(key, __u32);		// small id of the peer
@@ -105,11 +105,14 @@ __noinline int doubt(__u64 socket, __u64 inode, __u32 tries)
 static __noinline struct connection *new_connection(__u64 socket, struct scratch *s, __u32 system, __u64 inode)
 {
 	struct connection *fresh = &s->fresh;
+	__u32 peer = peer_id(&s->peer);
+	__u8 heard = system;
 
 	__builtin_memset(fresh, 0, sizeof(*fresh));
 	fresh->inode = inode;
 	fresh->about = system;
-	fresh->peer = peer_id(&s->peer);
+	fresh->peer = peer;
+	bpf_map_update_elem(&peer_systems, &peer, &heard, BPF_ANY);
 	if (bpf_map_update_elem(&connections, &socket, fresh, BPF_NOEXIST)) {
 		count_loss(LOSS_CONNECTION);
 		return NULL;
@@ -117,20 +120,17 @@ static __noinline struct connection *new_connection(__u64 socket, struct scratch
 	return bpf_map_lookup_elem(&connections, &socket);
 }
 
-// What database listens at the peer's port, or has been heard there? Its bytes may tell otherwise.
+// What database has been heard there, or is usual at the peer's port? Its bytes may tell otherwise.
 static __always_inline __u32 system_at(struct peer *peer)
 {
+	__u32 *id = bpf_map_lookup_elem(&peer_ids, peer);
+	__u8 *known = id ? bpf_map_lookup_elem(&peer_systems, id) : NULL;
 	__u16 port = peer->port;
-	__u8 *known;
-	__u32 *id;
 
 	if (peer->family == AF_UNIX)
 		return DB_UNKNOWN;
-	known = bpf_map_lookup_elem(&db_ports, &port);
-	if (known)
-		return *known;
-	id = bpf_map_lookup_elem(&peer_ids, peer);
-	known = id ? bpf_map_lookup_elem(&peer_systems, id) : NULL;
+	if (!known)
+		known = bpf_map_lookup_elem(&db_ports, &port);
 	return known ? *known : DB_UNKNOWN;
 }
 
@@ -152,7 +152,6 @@ static __noinline struct connection *meet(struct sock *socket, struct scratch *s
 {
 	__u64 key = (__u64)socket;
 	__u32 expected, system;
-	struct connection *c;
 
 	__builtin_memset(&s->peer, 0, sizeof(s->peer));
 	if (!find_peer(socket, &s->peer)) {
@@ -171,14 +170,7 @@ static __noinline struct connection *meet(struct sock *socket, struct scratch *s
 		doubt(key, inode_of(socket), 1);
 		return NULL;
 	}
-	c = new_connection(key, s, system, s->peer.family == AF_UNIX ? inode_of(socket) : 0);
-	if (c && !expected) {
-		__u32 id = c->peer;
-		__u8 heard = system;
-
-		bpf_map_update_elem(&peer_systems, &id, &heard, BPF_ANY);
-	}
-	return c;
+	return new_connection(key, s, system, s->peer.family == AF_UNIX ? inode_of(socket) : 0);
 }
 
 // --- What is sent and received ----------------------------------------------------------------
@@ -200,8 +192,9 @@ static __always_inline bool is_repeated(struct connection *c, struct scratch *s)
 {
 	__u64 *now = (__u64 *)s->bytes.head, *then = (__u64 *)c->begun;
 
-	return c->asked == s->bytes.whole && c->phase == PHASE_OPEN && !(c->about & DB_TLS) && now[0] == then[0] && now[1] == then[1] &&
-	       now[2] == then[2] && now[3] == then[3];
+	if (c->asked != s->bytes.whole || c->phase != PHASE_OPEN || c->about & DB_TLS)
+		return false;
+	return now[0] == then[0] && now[1] == then[1] && now[2] == then[2] && now[3] == then[3];
 }
 
 // Too little was sent to tell what it is: keep it until there is more.
@@ -273,6 +266,13 @@ static __always_inline void sent_more(__u64 socket, struct connection *c, struct
 	c->operation = db_name_id(&s->word);
 }
 
+// Is this not what --db-port, or the usual port, says? Whoever speaks PostgreSQL begins with a startup.
+static __always_inline bool is_another(struct connection *c, struct scratch *s, int what)
+{
+	return c->about == DB_POSTGRESQL && c->phase == PHASE_CONNECTING && c->start_ns && !c->last_ns &&
+	       what == STRANGE && !is_tls(s);
+}
+
 __noinline int sent(__u64 key, struct task_state *state, int length)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -300,6 +300,10 @@ __noinline int sent(__u64 key, struct task_state *state, int length)
 		c = meet(socket, s, &what);
 	else
 		what = understand(s, key, c->about & DB_SYSTEM, c->start_ns && !(c->about & DB_TLS));
+	if (c && is_another(c, s, what)) {
+		forget(key);
+		c = meet(socket, s, &what);
+	}
 	if (!c)
 		return 0;
 	if (is_tls(s) && (s->bytes.head[0] == TLS_HANDSHAKE || s->bytes.head[0] == TLS_DATA) && !(c->about & DB_TLS)) {
@@ -375,17 +379,17 @@ static __always_inline int read_more(struct connection *c, struct scratch *s, __
 	}
 	if (c->about & DB_TLS)
 		return MORE;
-	switch (c->about & DB_SYSTEM) {
-	case DB_POSTGRESQL:
-		__builtin_memset(&s->word, 0, sizeof(s->word));
+	__builtin_memset(&s->word, 0, sizeof(s->word));
+	answer = MORE;
+	if (c->about == DB_POSTGRESQL)
 		answer = pg_more(s);
-		if (s->word.text[0])
-			c->error = db_name_id(&s->word);
-		return answer;
-	case DB_MYSQL:
-		return c->phase != PHASE_CONNECTING ? mysql_ends(s) ? WHOLE : MORE : mysql_answer(s, 1);
-	}
-	return MORE;
+	else if (c->about == DB_MYSQL && c->phase == PHASE_CONNECTING)
+		answer = mysql_answer(s, 1);
+	else if (c->about == DB_MYSQL && mysql_ends(s))
+		answer = WHOLE;
+	if (s->word.text[0])
+		c->error = db_name_id(&s->word);
+	return answer;
 }
 
 // Can the answer be all there is, as nothing more will come? One of PostgreSQL would say so, but for its last words.

@@ -98,6 +98,14 @@ static __always_inline bool mysql_ends(struct scratch *s)
 	return mysql_length(tail) == 7 && tail[4] == 0xfe && !(tail[7] & MORE_RESULTS);
 }
 
+// A server begins: protocol 10, and its version.
+static __always_inline bool is_mysql_greeting(struct scratch *s)
+{
+	if (s->bytes.whole <= 20 || mysql_length(s->bytes.head) + 4 != s->bytes.whole)
+		return false;
+	return !s->bytes.head[3] && s->bytes.head[4] == 10 && is_digit(s->bytes.head[5]);
+}
+
 __noinline int mysql_answer(struct scratch *s, __u32 connecting)
 {
 	if (!s)
@@ -108,20 +116,15 @@ __noinline int mysql_answer(struct scratch *s, __u32 connecting)
 
 	if (s->bytes.whole < 5)
 		return s->bytes.whole == 4 ? MORE : NOT_AN_ANSWER;	// a client that reads the header alone
-	if (!s->bytes.head[3] || !length)
-		return NOT_AN_ANSWER;
-	if (first == 0xff) {
+	if (!length)
+		return connecting ? WHOLE : NOT_AN_ANSWER;	// an OK whose header was read alone
+	if (first == 0xff && (connecting || s->bytes.head[3])) {
 		mysql_error(s);
 		return WHOLE;
 	}
+	if (!s->bytes.head[3])
+		return connecting && is_mysql_greeting(s) ? MORE : NOT_AN_ANSWER;
 	if (!first && length + 4 == s->bytes.whole)
 		return WHOLE;
 	return !connecting && mysql_ends(s) ? WHOLE : MORE;
-}
-
-// A server begins: protocol 10, and its version.
-static __always_inline bool is_mysql_greeting(struct scratch *s)
-{
-	return s->bytes.whole > 20 && mysql_length(s->bytes.head) + 4 == s->bytes.whole && !s->bytes.head[3] && s->bytes.head[4] == 10 &&
-	       is_digit(s->bytes.head[5]);
 }

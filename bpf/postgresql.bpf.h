@@ -248,16 +248,18 @@ __noinline int pg_answer(struct scratch *s, __u32 connecting)
 				return NOT_AN_ANSWER;
 			break;
 		}
-		if (!is_in(head[0], PG_ANSWERS) && !is_digit(head[0])) {
+		__u32 length = big_endian(head + 1);
+
+		if ((!is_in(head[0], PG_ANSWERS) && !is_digit(head[0])) || length < 4 || length > 1 << 30) {
 			if (!i)
-				return NOT_AN_ANSWER;
+				return NOT_AN_ANSWER;	// HTTP begins with the letter of a CopyOut
 			break;
 		}
 		if (head[0] == 'E') {
 			pg_error(s, at);
 			break;
 		}
-		at += big_endian(head + 1) + 1;
+		at += length + 1;
 		if (head[0] == 'Z' && at == s->bytes.whole)
 			return WHOLE;	// no message is unseen
 	}

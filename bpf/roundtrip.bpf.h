@@ -71,7 +71,6 @@ __noinline int attribute(struct connection *c, struct span_key *span, struct tas
 	// sums only grow: what is taken from one here and given to another shows when they are compared
 	struct span_sums *now = &state->spans.sums, *base = &open->base;
 	__u64 polled = later(base->wait_ns[R_POLL], c->polled_ns), waited = later(base->wait_ns[R_NETWORK], c->waited_ns);
-
 	__u64 room = c->ready_ns > c->start_ns ? c->ready_ns - c->start_ns : 0;
 
 	polled = now->wait_ns[R_POLL] - polled;

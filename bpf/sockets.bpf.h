@@ -29,7 +29,13 @@ struct sock_common {
 	struct in6_addr skc_v6_daddr;
 };
 struct socket { struct file *file; struct sock *sk; };
-struct sock { struct sock_common __sk_common; int sk_err; __u16 sk_type; __u32 sk_max_ack_backlog; struct socket *sk_socket; };
+struct sock {
+	struct sock_common __sk_common;
+	int sk_err;
+	__u16 sk_type;
+	__u32 sk_max_ack_backlog;
+	struct socket *sk_socket;
+};
 struct unix_address { int len; };
 struct unix_sock { struct unix_address *addr; struct sock *peer; };
 

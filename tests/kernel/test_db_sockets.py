@@ -314,3 +314,23 @@ client.sendall(command(b"RPUSH", b"queue", b"value"))
 client.recv(100)
 assert waiting.recv(100) == command(b"queue", b"value")
 """
+
+
+def test_a_port_that_is_said_to_be_another_database(lab: Lab, redis: Server) -> None:
+    """What is sent tells better, from the first request on; no connecting to the other one is made of it."""
+    run = record(
+        lab,
+        """
+        for n in range(19):
+            client = connected()
+            client.sendall(GET)
+            client.recv(100)
+            client.close()
+        """,
+        f"--db-port={redis.port}=postgresql",
+        before=PROBE + client_of(redis) + RAW,
+    )
+
+    assert calls(run, "system") == {"redis": 19 + 18}
+    assert calls(run) == {"GET": 19, "CONNECT": 18}
+    assert errors(run) == run.lost == {}
