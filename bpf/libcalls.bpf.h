@@ -162,6 +162,20 @@ static __always_inline struct library_statement statement_of(struct task_struct 
 	return statement;
 }
 
+static __always_inline void remember(struct library_statement *statement, __u32 verb)
+{
+	if (bpf_map_update_elem(&library_statements, statement, &verb, BPF_ANY))
+		count_loss(LOSS_NAMES);
+}
+
+// The first word of a prepared statement; EXECUTE if nobody has seen it prepared.
+static __always_inline __u32 word_of(struct library_statement *statement)
+{
+	__u32 *known = bpf_map_lookup_elem(&library_statements, statement);
+
+	return known ? *known : word_id("EXECUTE");
+}
+
 static __always_inline __u32 peer_of(struct library_site *site)
 {
 	if (!site->number)

@@ -38,14 +38,11 @@ int on_mysql_prepare(struct called *regs)
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct library_thread *thread = thread_of(task);
 	struct library_statement statement;
-	__u32 verb;
 
 	if (!thread)
 		return 0;
 	statement = statement_of(task, regs->di);
-	verb = verb_id(&thread->verb, regs->si);
-	if (bpf_map_update_elem(&library_statements, &statement, &verb, BPF_ANY))
-		count_loss(LOSS_NAMES);
+	remember(&statement, verb_id(&thread->verb, regs->si));
 	return mysql_asks(regs, task, word_id("PREPARE"));
 }
 
@@ -54,13 +51,11 @@ int on_mysql_execute(struct called *regs)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct library_statement statement;
-	__u32 *verb;
 
 	if (!state_of(task))
 		return 0;
 	statement = statement_of(task, regs->di);
-	verb = bpf_map_lookup_elem(&library_statements, &statement);
-	return mysql_asks(regs, task, verb ? *verb : word_id("EXECUTE"));
+	return mysql_asks(regs, task, word_of(&statement));
 }
 
 // Something else is asked of the connection or statement: what was asked before is answered.

@@ -51,14 +51,11 @@ int on_pq_prepare(struct called *regs)
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct library_thread *thread = thread_of(task);
 	struct library_statement statement;
-	__u32 verb;
 
 	if (!thread)
 		return 0;
 	pq_statement(regs, task, &statement);
-	verb = verb_id(&thread->verb, regs->dx);
-	if (bpf_map_update_elem(&library_statements, &statement, &verb, BPF_ANY))
-		count_loss(LOSS_NAMES);
+	remember(&statement, verb_id(&thread->verb, regs->dx));
 	return pq_sends(regs, task, word_id("PREPARE"));
 }
 
@@ -67,13 +64,11 @@ int on_pq_execute(struct called *regs)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct library_statement statement;
-	__u32 *verb;
 
 	if (!state_of(task))
 		return 0;
 	pq_statement(regs, task, &statement);
-	verb = bpf_map_lookup_elem(&library_statements, &statement);
-	return pq_sends(regs, task, verb ? *verb : word_id("EXECUTE"));
+	return pq_sends(regs, task, word_of(&statement));
 }
 
 SEC("uprobe")

@@ -27,12 +27,6 @@ static __always_inline struct prepared *last_prepared(struct library_thread *thr
 	return thread->preparing ? &thread->prepared[(thread->preparing - 1) & (MAX_PREPARED - 1)] : NULL;
 }
 
-static __always_inline void remember(struct library_statement *statement, __u32 verb)
-{
-	if (bpf_map_update_elem(&library_statements, statement, &verb, BPF_ANY))
-		count_loss(LOSS_NAMES);
-}
-
 // volatile: the verifier wants each register read by itself, not one of three.
 static __always_inline __u64 value_in(volatile struct called *regs, __u32 number)
 {
