@@ -26,7 +26,6 @@ SLACK = 4 if "QEMU TCG" in Path("/proc/cpuinfo").read_text() else 1
 """How much worse two clocks may agree: on an emulated CPU a switch takes 100 µs, and an interrupt is never free."""
 TRACEKIT = [sys.executable, "-m", "tracekit"]
 ROOT = Path(__file__).parents[2]
-_UNSEEN = ("switch", "wake")
 
 
 def until(true: Callable[[], Any], what: str, seconds: float = PATIENCE_S) -> None:
@@ -82,12 +81,7 @@ class Run:
         together in their place is as exact as the tests are; that they happen says nothing of it.
         """
         found = {loss.reason: loss.count for loss in self.recording.losses() if loss.count}
-        return {reason: count for reason, count in found.items() if reason not in _UNSEEN}
-
-    @property
-    def unseen(self) -> int:
-        """How many switches and wake-ups the machine ran no tracepoint for: see `lost`."""
-        return sum(loss.count for loss in self.recording.losses() if loss.reason in _UNSEEN)
+        return {reason: count for reason, count in found.items() if reason not in ("switch", "wake")}
 
 
 class Tracer:

@@ -104,12 +104,10 @@ def test_a_handler_that_blocks_is_seen_in_the_loop_and_in_its_spans(service: Run
     """
     It sleeps for 30 ms; the others only await, however long it keeps them.
 
-    A wait whose end the machine ran no tracepoint for is seen late, and may be in a span that began since
-    (docs/spans.md, Limits): at most one for each that is counted. A round of the loop without a handler that
+    That holds too where the machine ran no tracepoint for a switch. A round of the loop without a handler that
     blocks may take as long only if the loop waits for a CPU for most of it.
     """
     run = service
-    longest_ns = run.events("offcpu", reason="poll").high
     queued = run.events("runq.wait", role="python").total // 20_000_000
 
     busy = run.events("loop.busy")
@@ -117,9 +115,10 @@ def test_a_handler_that_blocks_is_seen_in_the_loop_and_in_its_spans(service: Run
     working = made_of(run, "http.request", route="work")
 
     assert BLOCK <= round(busy.share_above(29_000_000) * busy.count) <= BLOCK + 5 + queued
-    assert blocking.components["poll"] >= (BLOCK - run.unseen) * 30_000_000
+    assert blocking.components["poll"] >= BLOCK * 30_000_000
+    assert blocking.share("poll") > 0.7
     assert working.share("awaiting") > 0.5
-    assert working.components["poll"] <= run.unseen * longest_ns
+    assert working.components["poll"] == 0
     for found in (blocking, working):
         assert sum(found.components.values()) == found.latency_ns
 
@@ -227,11 +226,7 @@ DRIVERS = [("psycopg2", SYNC), ("pg8000", SYNC), ("asyncpg", ASYNC)]
 
 @pytest.mark.parametrize(("driver", "source"), DRIVERS)
 def test_queries_of_sqlalchemy(lab: Lab, postgresql: Server, driver: str, source: str) -> None:
-    """
-    Zero code, on a database that sleeps: each query is one span, and its time is that of the answer.
-
-    But for waits whose end the machine ran no tracepoint for, as above.
-    """
+    """Zero code, on a database that sleeps: each query is one span, and its time is that of the answer."""
     folder = lab.folder()
     url = f"postgresql+{driver}://postgres@127.0.0.1:{postgresql.port}/postgres"
     main = f"T = {str(folder)!r}\nimport searching\nsearching.search({url!r})\ntruth(**searching.facts)\n"
@@ -249,7 +244,8 @@ def test_queries_of_sqlalchemy(lab: Lab, postgresql: Server, driver: str, source
     assert queries.count == truth["handshake"] + truth["queries"] + own
     assert search.count == 1
     assert sum(run.counts("span.errors", "span", "type", span="db.query").values()) == REFUSED
-    assert queries.components["db"] >= (SLEEPING - run.unseen) * 19_900_000
+    assert queries.components["db"] >= SLEEPING * 19_900_000
+    assert queries.share("db") > 0.7
     assert sum(queries.components.values()) == queries.latency_ns <= search.latency_ns
 
 
