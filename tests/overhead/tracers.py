@@ -78,6 +78,7 @@ def _bpftrace(*programs: str) -> tuple[str, ...]:
 TRACERS = (
     Tracer("none", "nothing: the noise of this comparison", ()),
     Tracer("tracekit-no-errors", "run queue, off-CPU, blocked by syscall", _attach("--no-errors"), "attached in"),
+    Tracer("tracekit-no-db", "the default without calls of databases", _attach("--no-db"), "attached in"),
     Tracer("tracekit", "the same, and failed syscalls", _attach(), "attached in"),
     Tracer("tracekit-syscalls", "the same, and latency of each syscall", _attach("--syscalls"), "attached in"),
     Tracer("bcc-runqlat", "run queue", ("runqlat-bpfcc",), "Tracing"),
