@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from itertools import accumulate, compress, count, pairwise
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 Stack = tuple[str, ...]
 Weights = dict[Stack, float]
 """Weight of each stack: ns or samples, >= 0. Integers stay integers, so their sums are exact."""
+
+_INTERPRETER = re.compile(r" \((?:lib)?python3[^():]*\)$")
+"""How a native frame of a CPython ends. A Python frame ends in its line, also in a file named `python3.py`."""
+_LINE = re.compile(r":[0-9]+\)$")
 
 
 class Node(NamedTuple):
@@ -95,6 +100,32 @@ def merge(parts: Iterable[Mapping[Stack, float]]) -> Weights:
 def starting(weights: Mapping[Stack, float], frames: Stack) -> Weights:
     """Return the stacks that begin with *frames*, whole."""
     return {stack: weight for stack, weight in weights.items() if stack[: len(frames)] == frames}
+
+
+def scaled(weights: Mapping[Stack, int], total: int) -> dict[Stack, int]:
+    """
+    Return integers in proportion to *weights* that add up to *total* exactly: the largest remainders are rounded up.
+
+    Of equal remainders that of the first stack comes first. No weight: nothing.
+    """
+    whole = sum(weights.values())
+    if not whole:
+        return {}
+    shares = {stack: weight * total // whole for stack, weight in weights.items()}
+    rest = total - sum(shares.values())
+    for stack in sorted(weights, key=lambda stack: (-(weights[stack] * total % whole), stack))[:rest]:
+        shares[stack] += 1
+    return shares
+
+
+def without_interpreter(stack: Stack) -> Stack:
+    """Return *stack* without the native frames of a CPython: `_PyEval_EvalFrameDefault (libpython3.11.so.1.0)`."""
+    return tuple(frame for frame in stack if not _INTERPRETER.search(frame))
+
+
+def without_lines(stack: Stack) -> Stack:
+    """Return *stack* with `name (file)` for Python's `name (file:line)`: the lines of a function are one frame."""
+    return tuple(_LINE.sub(")", frame) for frame in stack)
 
 
 def tree(weights: Mapping[Stack, float]) -> Tree:
