@@ -30,6 +30,7 @@ _MAGIC = b"\x7fELF\x02\x01"  # 64 bits, little endian
 _EXECUTABLE, _SHARED, _X86_64 = 2, 3, 62
 _LOADED, _CODE = 1, 1  # PT_LOAD, PF_X
 _SYMBOL_TABLES = (11, 2)  # SHT_DYNSYM, SHT_SYMTAB
+_EMPTY = (0, 8)  # SHT_NULL, SHT_NOBITS
 _FUNCTION = 2  # STT_FUNC
 
 
@@ -55,7 +56,11 @@ class Function:
 
 
 @dataclass(frozen=True)
-class _Segment:
+class Segment:
+    """
+    A piece of a file that is loaded: where it is in the file, and in memory before the file is put anywhere.
+    """
+
     offset: int
     address: int
     size: int
@@ -74,9 +79,7 @@ def read(file: int, names: Collection[str]) -> dict[str, list[Function]]:
         NotElfError: it is none for x86_64, or is torn.
         OSError: it cannot be read.
     """
-    header = _HEADER.unpack(_piece(file, 0, _HEADER.size))
-    if header[0][:6] != _MAGIC or header[1] not in (_EXECUTABLE, _SHARED) or header[2] != _X86_64:
-        raise NotElfError("it is not a library for x86_64")
+    header = _header(file)
     segments = _code(file, *_table(header, 5, 9, _MOST_SEGMENTS, _SEGMENT.size))
     found: dict[str, dict[int, Function]] = {}
     for name, address in _symbols(file, *_table(header, 6, 11, _MOST_SECTIONS, _SECTION.size), names):
@@ -87,6 +90,38 @@ def read(file: int, names: Collection[str]) -> dict[str, list[Function]]:
     return {name: list(each.values()) for name, each in found.items()}
 
 
+def code(file: int) -> list[Segment]:
+    """Return the segments of the ELF file with descriptor *file* that are executed. Raises as read()."""
+    return _code(file, *_table(_header(file), 5, 9, _MOST_SEGMENTS, _SEGMENT.size))
+
+
+def section(file: int, name: bytes, most: int = MOST_BYTES) -> tuple[int, bytes] | None:
+    """
+    Return the address and the bytes of a section; None: the file has no such section, or not its bytes.
+
+    Raises:
+        NotElfError: as read(), or it has more than *most* bytes.
+        OSError: it cannot be read.
+    """
+    header = _header(file)
+    at, count = _table(header, 6, 11, _MOST_SECTIONS, _SECTION.size)
+    sections = list(_SECTION.iter_unpack(_piece(file, at, count * _SECTION.size)))
+    if header[13] >= len(sections):
+        return None
+    names = _piece(file, sections[header[13]][4], sections[header[13]][5])
+    for place, kind, _, address, offset, size, *_ in sections:
+        if kind not in _EMPTY and names[place : place + len(name) + 1] == name + b"\0":
+            return address, _piece(file, offset, size, most)
+    return None
+
+
+def _header(file: int) -> tuple[Any, ...]:
+    header = _HEADER.unpack(_piece(file, 0, _HEADER.size))
+    if header[0][:6] != _MAGIC or header[1] not in (_EXECUTABLE, _SHARED) or header[2] != _X86_64:
+        raise NotElfError("it is not a library for x86_64")
+    return header
+
+
 def _table(header: tuple[Any, ...], where: int, entry: int, most: int, size: int) -> tuple[int, int]:
     """Return where a table of headers is, and how many entries it has."""
     count = header[entry + 1]
@@ -95,12 +130,12 @@ def _table(header: tuple[Any, ...], where: int, entry: int, most: int, size: int
     return header[where], min(count, most)
 
 
-def _code(file: int, at: int, count: int) -> list[_Segment]:
+def _code(file: int, at: int, count: int) -> list[Segment]:
     """Return the segments that are executed."""
     found = []
     for kind, flags, offset, address, _, size, _, _ in _SEGMENT.iter_unpack(_piece(file, at, count * _SEGMENT.size)):
         if kind == _LOADED and flags & _CODE and size and offset + size < 1 << 62 and address + size < 1 << 62:
-            found.append(_Segment(offset, address, size))
+            found.append(Segment(offset, address, size))
     return found
 
 
@@ -134,8 +169,8 @@ def _places(texts: bytes, name: bytes) -> Iterator[int]:
         place = texts.find(name, place + 1)
 
 
-def _piece(file: int, at: int, size: int) -> bytes:
-    if not 0 <= size <= MOST_BYTES or not 0 <= at < 1 << 62:
+def _piece(file: int, at: int, size: int, most: int = MOST_BYTES) -> bytes:
+    if not 0 <= size <= most or not 0 <= at < 1 << 62:
         raise NotElfError("it is larger than any library")
     piece = b""
     while len(piece) < size:
