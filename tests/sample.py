@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tests import sample_spans
+from tests import sample_spans, sample_stacks
 from tracekit.histogram import of_values
 from tracekit.recording.writer import Writer
 from tracekit.records import (
@@ -136,6 +136,7 @@ def write(path: Path, *, intervals: int = INTERVALS, losses: bool = True, finish
                     losses=[Loss("ring_full", 13)] if losses and number == 11 else [],
                     parts=sample_spans.parts(ids, spans, first=number == 0),
                     exemplars=sample_spans.exemplars(ids, spans, interval.start_ns),
+                    samples=sample_stacks.rows(writer, spans),
                     partial=losses and number == 11,
                 )
             )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Kind = Literal["histogram", "counter", "gauge"]
+Kind = Literal["histogram", "counter", "gauge", "stacks"]
 Labels = tuple[tuple[str, str], ...]
 """Label pairs, sorted by name, so that equal labels are equal values."""
 
@@ -26,7 +26,7 @@ class Series:
     Attributes:
         metric: `runq.wait`, `blocked`, `syscall.errors`, `host.cpu`, ...
         labels: sorted pairs.
-        kind: histogram; counter (each interval holds its increase); gauge (a sample).
+        kind: histogram; counter (each interval holds its increase); gauge (a sample); stacks (samples of them).
         unit: `ns`, `bytes`, `share` (0..1), `count`, `tasks`.
     """
 
@@ -293,5 +293,7 @@ class Tick:
     losses: list[Loss] = field(default_factory=list)
     parts: list[SpanParts] = field(default_factory=list)
     exemplars: list[Exemplar] = field(default_factory=list)
+    samples: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    """(series of kind stacks, latency bucket or 0, stack, weight, count)."""
     partial: bool = False
     """The interval is known to lack data (collector stopped, tier shed)."""

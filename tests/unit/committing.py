@@ -20,6 +20,8 @@ CALLS = Series("syscall.calls", (("syscall", "openat"),), "counter", "count")
 SPAN = Series("span.latency", (("role", "worker"), ("span", "evaluation")), "histogram", "ns")
 BUCKET = 77
 STACK = ("worker", "worker", "on-CPU")
+SEEN = Series("stack.span", (("role", "worker"), ("span", "evaluation"), ("state", "on-CPU")), "stacks", "ns")
+CODE = ("main (app.py:1)", "run (app.py:7)")
 CHECKPOINT_EVERY = 13
 
 
@@ -30,7 +32,7 @@ def begin(path: Path, *, owner: tuple[int, int] | None = None) -> Writer:
 def tick(writer: Writer, number: int) -> Tick:
     """
     Two events of n % 100 ns, a counter of n, a stack of n ns, process n, a lost event, the parts of a span of 100 n ns,
-    nine slow spans; now and then a new series.
+    nine slow spans, two rows of sampled stacks; now and then a new series.
     """
     start = START_NS + number * SECOND
     extra = Series("runq.wait", (("role", f"extra-{number // 10}"),), "histogram", "ns")
@@ -43,6 +45,7 @@ def tick(writer: Writer, number: int) -> Tick:
         losses=[Loss("ring_full", 1)],
         parts=[_parts(writer, number)],
         exemplars=[slow(writer, number, rank) for rank in range(9)],
+        samples=_samples(writer, number, 1),
     )
 
 
@@ -57,6 +60,7 @@ def checkpoint(writer: Writer, intervals: int) -> None:
         [_sum(ident, events) for ident, events in series.items()],
         [(writer.stack(STACK), sum(numbers), intervals)],
         [_parts(writer, sum(numbers))],
+        _samples(writer, sum(numbers), intervals),
     )
 
 
@@ -65,6 +69,13 @@ def slow(writer: Writer, number: int, rank: int) -> Exemplar:
     waits = tuple(range(len(WAITS)))
     took = 1000 * number + rank
     return Exemplar(writer.series(SPAN), 7, 8, START_NS, took, rank == 1, rank == 2, rank != 3, waits, 5, 6)
+
+
+def _samples(writer: Writer, weight: int, count: int) -> list[tuple[int, int, int, int, int]]:
+    """Stack CODE of *weight* in BUCKET, and its caller of twice as much in the one before."""
+    series = writer.series(SEEN)
+    stacks = writer.stack(CODE), writer.stack(CODE[:1])
+    return [(series, BUCKET, stacks[0], weight, count), (series, BUCKET - 1, stacks[1], 2 * weight, 3 * count)]
 
 
 def _parts(writer: Writer, number: int) -> SpanParts:

@@ -44,6 +44,8 @@ class Content:
     parts: list[tuple[dict[str, str], SpanParts]] = field(default_factory=list)
     """With the labels of their span.latency; their own series does not matter. So for the exemplars."""
     exemplars: list[tuple[dict[str, str], Exemplar]] = field(default_factory=list)
+    samples: list[tuple[str, dict[str, str], int, tuple[str, ...], int, int]] = field(default_factory=list)
+    """(metric, labels, bucket, frames, weight, count)."""
     host: Host = HOST
     target: Target = TARGET
     unit: str = "ns"
@@ -73,11 +75,19 @@ def _tick(writer: Writer, interval: Interval, content: Content) -> Tick:
         losses=content.losses,
         parts=[replace(part, series=_span(writer, labels)) for labels, part in content.parts],
         exemplars=[replace(one, series=_span(writer, labels)) for labels, one in content.exemplars],
+        samples=[_sample(writer, *row) for row in content.samples],
     )
 
 
 def _span(writer: Writer, labels: dict[str, str]) -> int:
     return writer.series(Series("span.latency", labels_of(labels), "histogram", "ns"))
+
+
+def _sample(
+    writer: Writer, metric: str, labels: dict[str, str], bucket: int, frames: tuple[str, ...], weight: int, count: int
+) -> tuple[int, int, int, int, int]:
+    series = Series(metric, labels_of(labels), "stacks", "count" if metric == "stack.errors" else "ns")
+    return writer.series(series), bucket, writer.stack(frames), weight, count
 
 
 def _delta(writer: Writer, unit: str, metric: str, labels: dict[str, str], values: list[int]) -> HistogramDelta:

@@ -18,6 +18,7 @@ from tests import sample_spans
 from tests.unit import committing
 from tracekit import histogram
 from tracekit.errors import RecordingError, UsageError
+from tracekit.recording import writer as writing
 from tracekit.recording.reader import Recording
 from tracekit.recording.writer import Writer
 from tracekit.records import (
@@ -83,6 +84,15 @@ def sums(recording: Recording, between: tuple[int, int] | None = None) -> dict[S
 def parts(recording: Recording, between: tuple[int, int]) -> dict[Series, dict[str, object]]:
     found = recording.parts(between=between)
     return {series: {name: column.tolist() for name, column in vars(part).items()} for series, part in found.items()}
+
+
+def samples(recording: Recording, between: tuple[int, int]) -> dict[Series, dict[str, list[object]]]:
+    names = ("bucket", "weight", "count")
+    return {
+        series: {name: getattr(found, name).tolist() for name in names}
+        | {"stacks": [found.frames[ident] for ident in found.stack.tolist()]}
+        for series, found in recording.samples(between=between).items()
+    }
 
 
 def test_facts_about_the_recording_come_back(sample: Path) -> None:
@@ -227,6 +237,7 @@ def test_no_intervals_hold_nothing(sample: Path) -> None:
     with Recording(sample) as recording:
         assert recording.histograms(between=(5, 5)) == {}
         assert recording.stacks((5, 5)) == {}
+        assert recording.samples(between=(5, 5)) == {}
         assert len(recording.cells(recording.series(), (5, 5)).slot) == 0
         assert recording.histograms("no.such.metric") == {}
         assert len(recording.cells([]).slot) == 0
@@ -251,6 +262,40 @@ def test_parts_come_back_with_their_sums(tmp_path: Path) -> None:
     ]
     assert parts.waits.tolist() == [[sum_of * kind for kind in range(11)]]
     assert parts.async_waits.tolist() == [[sum_of * kind for kind in range(10, -1, -1)]]
+
+
+def test_samples_come_back_with_their_sums(tmp_path: Path) -> None:
+    """Of the intervals asked for, each stack by bucket; not of series that were not asked for."""
+    with Recording(made(tmp_path / "x.tk", 40)) as recording:
+        found = recording.samples("stack.span", {"span": "evaluation"}, (10, 20))
+        other = recording.samples("stack.span", {"span": "other"})
+
+    sum_of = sum(range(11, 21))
+    assert other == {}
+    assert list(found) == [committing.SEEN]
+    seen = found[committing.SEEN]
+    assert seen.bucket.tolist() == [committing.BUCKET - 1, committing.BUCKET]
+    assert [seen.frames[ident] for ident in seen.stack.tolist()] == [committing.CODE[:1], committing.CODE]
+    assert (seen.weight.tolist(), seen.count.tolist()) == ([2 * sum_of, sum_of], [30, 10])
+    assert seen.samples == 40
+    assert seen.within(committing.BUCKET, 99).weights(lambda stack: stack[:1]) == {committing.CODE[:1]: sum_of}
+    assert seen.weights(lambda stack: stack[:1]) == {committing.CODE[:1]: 3 * sum_of}
+
+
+def test_samples_are_no_counters(tmp_path: Path) -> None:
+    """Who asks for values of everything gets none of them."""
+    with Recording(made(tmp_path / "x.tk", 2)) as recording:
+        assert {series.kind for series in recording.values()} == {"counter"}
+        assert recording.samples("syscall.calls") == {}
+
+
+def test_too_many_samples_have_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a payload cannot hold is added up from the intervals."""
+    monkeypatch.setattr(writing, "MOST_SAMPLES", 1)
+
+    with Recording(made(tmp_path / "x.tk", 20, checkpoints=True)) as recording:
+        assert recording.samples()[committing.SEEN].weight.tolist() == [2 * sum(range(1, 21)), sum(range(1, 21))]
+        assert recording.stacks() == {committing.STACK: StackWeight(sum(range(1, 21)), 20)}
 
 
 def test_the_slowest_spans_of_each_interval_are_kept(tmp_path: Path) -> None:
@@ -291,6 +336,7 @@ def test_checkpoints_change_nothing_but_speed(tmp_path: Path, last: int) -> None
         assert sums(left, (0, last)) == sums(right, (0, last))
         assert left.stacks((0, last)) == right.stacks((0, last))
         assert parts(left, (0, last)) == parts(right, (0, last))
+        assert samples(left, (0, last)) == samples(right, (0, last))
         assert sums(left) == sums(right)
 
 
@@ -302,7 +348,7 @@ def test_a_checkpoint_is_used(tmp_path: Path) -> None:
         writer.finish([], {})
 
     with Recording(tmp_path / "x.tk") as recording:
-        assert (recording.histograms(), recording.parts()) == ({}, {})
+        assert (recording.histograms(), recording.parts(), recording.samples()) == ({}, {}, {})
         assert recording.cells(recording.series()).count.sum() == 2
 
 

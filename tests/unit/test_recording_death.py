@@ -69,6 +69,10 @@ def check(path: Path, intervals: int) -> None:
         assert recording.losses()[0].count == intervals
         assert recording.parts()[committing.SPAN].latency_ns.tolist() == [100 * sum(numbers)]
         assert len(recording.exemplars(most=10 * intervals)) == EXEMPLARS * intervals
+        seen = recording.samples()[committing.SEEN]
+        assert seen.bucket.tolist() == [committing.BUCKET - 1, committing.BUCKET]
+        assert seen.weight.tolist() == [2 * sum(numbers), sum(numbers)]
+        assert seen.count.tolist() == [3 * intervals, intervals]
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -57,6 +57,7 @@ def read_everything(path: Path) -> list[Any]:
             (recording.values(), recording.stacks(), recording.processes(), recording.in_flight()),
             (recording.losses(), recording.lossy),
             (recording.parts(), recording.parts(between=(1, 9)), recording.exemplars()),
+            (recording.samples(), recording.samples(between=(1, 9))),
         ]
 
 
@@ -177,7 +178,7 @@ def test_a_recording_of_the_first_format_is_read(tmp_path: Path) -> None:
         wait = InFlight(4250, 4242, "worker", "bg-flush", "blocked", "lock", "futex", 29 * SECOND)
         assert recording.in_flight() == [wait]
         assert recording.losses() == [Loss("ring_full", 15)]
-        assert (recording.parts(), recording.exemplars()) == ({}, [])
+        assert (recording.parts(), recording.exemplars(), recording.samples()) == ({}, [], {})
 
 
 def test_a_recording_of_the_second_format_is_read(tmp_path: Path) -> None:
@@ -201,6 +202,25 @@ def test_a_recording_of_the_second_format_is_read(tmp_path: Path) -> None:
         assert (slow.duration_ns, slow.waits) == (15_008, (*range(10), 0))
         assert (slow.sampled_ns, slow.errors) == (5, 6)
         assert recording.in_flight()[0].span == "evaluation"
+        assert recording.samples() == {}
+
+
+def test_a_recording_of_the_third_format_is_read(tmp_path: Path) -> None:
+    """
+    tests/golden/format-3.sql is what the writer of format 3 made of fifteen ticks.
+
+    All that it has comes back; what it could not know, samples of stacks, is not there.
+    """
+    path = tmp_path / "x.tk"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript((golden.FOLDER / "format-3.sql").read_text())
+    sums = sum(range(1, 16))
+
+    with Recording(path) as recording:
+        assert recording.stacks() == {committing.STACK: StackWeight(sums, 15)}
+        assert recording.parts()[committing.SPAN].waits.tolist() == [[sums * kind for kind in range(11)]]
+        assert recording.exemplars(most=1)[0][1].waits == tuple(range(11))
+        assert (recording.samples(), recording.samples(between=(1, 2))) == ({}, {})
 
 
 def test_every_torn_file_is_refused(sample: Path, tmp_path: Path) -> None:
@@ -266,9 +286,25 @@ HOSTILE_CHANGES = {
         "UPDATE interval SET parts = ?",
         (payload.encode([("I", [1]), ("H", [288]), *[("Q", [1])] * 5, *[("Q", [1] * 10)] * 2]),),
     ),
+    "samples that disagree": (
+        "UPDATE interval SET samples = ?",
+        (payload.encode([("I", [1]), ("H", [1, 1]), ("I", [1]), ("Q", [1]), ("Q", [1])]),),
+    ),
+    "samples without a column": (
+        "UPDATE interval SET samples = ?",
+        (payload.encode([("I", [1]), ("H", [1]), ("I", [1]), ("Q", [1])]),),
+    ),
+    "a sample of a bucket out of range": (
+        "UPDATE interval SET samples = ?",
+        (payload.encode([("I", [1]), ("H", [288]), ("I", [1]), ("Q", [1]), ("Q", [1])]),),
+    ),
+    "samples of text": ("UPDATE interval SET samples = 'seven'", ()),
+    "torn samples": ("UPDATE interval SET samples = substr(samples, 1, 20)", ()),
+    "frames of numbers in a list": ("UPDATE stack SET frames = '[7]'", ()),
+    "frames of text": ("UPDATE stack SET frames = '\"seven\"'", ()),
     "parts of text": ("UPDATE interval SET parts = 'seven'", ()),
     "a torn checkpoint of parts": (
-        "INSERT INTO checkpoint SELECT 9, histograms, stacks, substr(parts, 1, 9) FROM interval WHERE id = 1",
+        "INSERT INTO checkpoint SELECT 9, histograms, stacks, substr(parts, 1, 9), samples FROM interval WHERE id = 1",
         (),
     ),
     "slow spans of text": ("UPDATE exemplar SET lock_ns = 'long'", ()),

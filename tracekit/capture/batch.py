@@ -27,6 +27,7 @@ class Batch:
         self._stacks: dict[int, tuple[int, int]] = {}
         self._parts: list[SpanParts] = []
         self._exemplars: list[Exemplar] = []
+        self._samples: dict[tuple[int, int, int], tuple[int, int]] = {}
 
     def histogram(self, series: Series, slots: Slots) -> None:
         """Add events; two kernel rows may be one series, as roles can join names."""
@@ -54,6 +55,12 @@ class Batch:
         """Add one of the slowest spans of a series."""
         self._exemplars.append(replace(one, series=self._writer.series(series)))
 
+    def sample(self, series: Series, bucket: int, frames: tuple[str, ...], weight: int, count: int) -> None:
+        """Add weight and events of a stack to a series of kind stacks; *bucket*: of the span's latency, else 0."""
+        row = self._writer.series(series), bucket, self._writer.stack(frames)
+        before = self._samples.get(row, (0, 0))
+        self._samples[row] = before[0] + weight, before[1] + count
+
     def tick(self, interval: Interval, losses: list[Loss], *, partial: bool = False) -> Tick:
         """Return all that was gathered, and forget it."""
         tick = Tick(
@@ -65,6 +72,7 @@ class Batch:
             losses,
             self._parts,
             self._exemplars,
+            [(*row, *weights) for row, weights in self._samples.items()],
             partial=partial,
         )
         self._clear()

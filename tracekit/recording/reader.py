@@ -13,6 +13,7 @@ from tracekit.histogram import HIGHEST, LOWER_EDGE, SLOTS, UPPER_EDGE, Histogram
 from tracekit.recording import payload
 from tracekit.recording.opening import Damage, open_file
 from tracekit.recording.parts import PartSums
+from tracekit.recording.samples import SampleSums, frames_of
 from tracekit.recording.writer import EXEMPLAR_COLUMNS
 from tracekit.records import (
     WAITS,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tracekit.histogram.parts import Parts
+    from tracekit.samples import StackSamples
 
 Between = tuple[int, int]
 """Half-open range [first, last) of interval numbers, from 0."""
@@ -192,8 +194,9 @@ class Recording:
         A counter holds the increase of each interval, 0 where it has none; a gauge its
         sample, NaN where there is none.
         """
-        wanted = {i: s for i, s in self._ids.items() if s.kind != "histogram" and _matches(s, metric, where or {})}
         blank = {"counter": 0.0, "gauge": np.nan}
+        shapes = {"histogram", "stacks"}
+        wanted = {i: s for i, s in self._ids.items() if s.kind not in shapes and _matches(s, metric, where or {})}
         with Damage(self.path):
             table = {i: np.full(len(self.intervals), blank[s.kind]) for i, s in wanted.items()}
             for number, (blob,) in enumerate(self._db.execute("SELECT vals FROM interval ORDER BY id")):
@@ -233,6 +236,22 @@ class Recording:
             for blob in self._blobs("parts", between):
                 sums.add(blob)
         return {self._ids[ident]: parts for ident, parts in sums.parts().items()}
+
+    def samples(
+        self, metric: str = "", where: Mapping[str, str] | None = None, between: Between | None = None
+    ) -> dict[Series, StackSamples]:
+        """Return the sampled stacks of each matching series of kind `stacks`, over all or some intervals."""
+        wanted = [i for i, s in self._ids.items() if s.kind == "stacks" and _matches(s, metric, where or {})]
+        if not wanted or self._format < _SINCE_STACKS:
+            return {}
+        sums = SampleSums(wanted)
+        with Damage(self.path):
+            for blob in self._blobs("samples", between):
+                sums.add(blob)
+            seen = sums.stacks()
+            rows = self._db.execute("SELECT id, frames FROM stack")
+            frames = {ident: frames_of(text) for ident, text in rows if ident in seen}
+            return {self._ids[ident]: samples for ident, samples in sums.samples(frames).items()}
 
     def exemplars(
         self, where: Mapping[str, str] | None = None, between: Between | None = None, most: int = 8
@@ -403,6 +422,8 @@ _SINCE_SPANS = 2
 """The format that brought parts, exemplars, and the span of a process and of a wait."""
 _SINCE_DB = 3
 """The format that brought the last of WAITS."""
+_SINCE_STACKS = 4
+"""The format that brought samples of stacks."""
 
 
 def _numbered(rows: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int, int]]:

@@ -5,7 +5,7 @@
 -- (tracekit/recording/payload.py); `histograms` holds columns series, slots, total, low, high
 -- (one row a series; low and high 0: not known better than by the slots) and slot (as distance
 -- from the one before), count (one row a slot); `vals` series, value; `stacks` stack, weight, count;
--- `parts` series, bucket, latency_ns, awaited_ns, sampled_ns, unseen_ns, errors (one row a bucket of
+-- `samples` series, bucket, stack, weight, count, of series of kind stacks; `parts` series, bucket, latency_ns, awaited_ns, sampled_ns, unseen_ns, errors (one row a bucket of
 -- latency), then waits and async_waits (all rows of the first kind of wait, all of the second, ...).
 
 CREATE TABLE meta (             -- host, target, clocks, settings, end: JSON each
@@ -17,7 +17,7 @@ CREATE TABLE series (
     id      INTEGER PRIMARY KEY,
     metric  TEXT NOT NULL,
     labels  TEXT NOT NULL,      -- JSON object, keys sorted
-    kind    TEXT NOT NULL,      -- histogram, counter (increases), gauge (samples)
+    kind    TEXT NOT NULL,      -- histogram, counter (increases), gauge (samples), stacks
     unit    TEXT NOT NULL,      -- ns, bytes, share, count, tasks
     UNIQUE (metric, labels)
 );
@@ -36,14 +36,16 @@ CREATE TABLE interval (         -- one row a tick, one transaction each
     histograms  BLOB NOT NULL,      -- what this interval added
     vals        BLOB NOT NULL,
     stacks      BLOB NOT NULL,
-    parts       BLOB NOT NULL
+    parts       BLOB NOT NULL,
+    samples     BLOB NOT NULL
 );
 
 CREATE TABLE checkpoint (       -- all that intervals 1..interval added: makes a whole-file read short
     interval    INTEGER PRIMARY KEY,
     histograms  BLOB NOT NULL,
     stacks      BLOB NOT NULL,
-    parts       BLOB NOT NULL
+    parts       BLOB NOT NULL,
+    samples     BLOB NOT NULL
 );
 
 CREATE TABLE exemplar (         -- the slowest spans of each interval, at most 8 of a series

@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 
     from tracekit.records import Exemplar, HistogramDelta, Loss, SpanParts
 
-FORMAT = 3
+FORMAT = 4
 _SCHEMA = Path(__file__).with_name("schema.sql")
 _PATIENCE_MS = 500
 """How long `close` waits for readers, so that it can leave one file."""
 APPLICATION_ID = 0x746B7263
+Sample = tuple[int, int, int, int, int]
+_SAMPLE = ("I", "H", "I", "Q", "Q")
+MOST_SAMPLES = payload.LIMIT_BYTES // 26
 EXEMPLARS = 8
 """How many of the slowest spans of a series an interval keeps."""
 _EXEMPLAR_FIELDS = ["series", "tgid", "pid", "start_ns", "duration_ns", "awaited", "failed", "seen"]
@@ -117,10 +120,11 @@ class Writer:
             payload.encode([("I", [s for s, _ in tick.values]), ("d", [v for _, v in tick.values])]),
             _pack_stacks(tick.stacks),
             _pack_parts(tick.parts),
+            _pack_samples(tick.samples),
         )
         with self._transaction():
-            columns = "(start_ns, end_ns, partial, histograms, vals, stacks, parts)"
-            cursor = self._db.execute(f"INSERT INTO interval {columns} VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            columns = "(start_ns, end_ns, partial, histograms, vals, stacks, parts, samples)"
+            cursor = self._db.execute(f"INSERT INTO interval {columns} VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
             number = cursor.lastrowid or 0
             self._put_processes(tick.processes)
             self._put_losses(number, tick.losses)
@@ -128,12 +132,22 @@ class Writer:
         self._intervals = number
 
     def checkpoint(
-        self, histograms: list[HistogramDelta], stacks: list[tuple[int, int, int]], parts: Sequence[SpanParts] = ()
+        self,
+        histograms: list[HistogramDelta],
+        stacks: list[tuple[int, int, int]],
+        parts: Sequence[SpanParts] = (),
+        samples: Sequence[Sample] = (),
     ) -> None:
-        """Commit the sums since the start, so that reading the whole file need not add every interval."""
-        row = (self._intervals, _pack_histograms(histograms), _pack_stacks(stacks), _pack_parts(parts))
+        """
+        Commit the sums since the start, so that reading the whole file need not add every interval.
+
+        Of more samples than a payload can hold there is no checkpoint: then reading takes longer.
+        """
+        if len(samples) > MOST_SAMPLES:
+            return
+        packed = (_pack_histograms(histograms), _pack_stacks(stacks), _pack_parts(parts), _pack_samples(samples))
         with self._transaction():
-            self._db.execute("INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?)", row)
+            self._db.execute("INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?, ?)", (self._intervals, *packed))
 
     def finish(self, in_flight: Iterable[InFlight], end: dict[str, Any]) -> None:
         """Commit what is only known at the end and leave one file, complete."""
@@ -283,6 +297,12 @@ def _steps(slots: list[int]) -> list[int]:
 def _pack_stacks(stacks: list[tuple[int, int, int]]) -> bytes:
     codes = ("I", "Q", "Q")
     return payload.encode([(code, [row[i] for row in stacks]) for i, code in enumerate(codes)])
+
+
+def _pack_samples(samples: Sequence[Sample]) -> bytes:
+    """Rows of a series lie together, so that its numbers are next to nothing."""
+    rows = sorted(samples)
+    return payload.encode([(code, [row[i] for row in rows]) for i, code in enumerate(_SAMPLE)]) if rows else b""
 
 
 def _pack_parts(parts: Sequence[SpanParts]) -> bytes:
