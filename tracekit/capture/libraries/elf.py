@@ -31,7 +31,7 @@ _EXECUTABLE, _SHARED, _X86_64 = 2, 3, 62
 _LOADED, _CODE = 1, 1  # PT_LOAD, PF_X
 _SYMBOL_TABLES = (11, 2)  # SHT_DYNSYM, SHT_SYMTAB
 _EMPTY = (0, 8)  # SHT_NULL, SHT_NOBITS
-_FUNCTION = 2  # STT_FUNC
+_OBJECT, _FUNCTION = 1, 2  # STT_OBJECT, STT_FUNC
 
 
 class NotElfError(Exception):
@@ -57,15 +57,14 @@ class Function:
 
 @dataclass(frozen=True)
 class Segment:
-    """
-    A piece of a file that is loaded: where it is in the file, and in memory before the file is put anywhere.
-    """
+    """A piece of a file that is loaded: where it is in the file, and in memory before the file is put anywhere."""
 
     offset: int
     address: int
     size: int
 
     def holds(self, address: int) -> bool:
+        """Tell whether an address, before the file is put anywhere, is in it."""
         return self.address <= address < self.address + self.size
 
 
@@ -115,6 +114,12 @@ def section(file: int, name: bytes, most: int = MOST_BYTES) -> tuple[int, bytes]
     return None
 
 
+def objects(file: int, names: Collection[str]) -> dict[str, int]:
+    """Return the addresses, as the file has them, of the variables *names* that it defines itself. Raises as read()."""
+    table = _table(_header(file), 6, 11, _MOST_SECTIONS, _SECTION.size)
+    return dict(_symbols(file, *table, names, _OBJECT))
+
+
 def _header(file: int) -> tuple[Any, ...]:
     header = _HEADER.unpack(_piece(file, 0, _HEADER.size))
     if header[0][:6] != _MAGIC or header[1] not in (_EXECUTABLE, _SHARED) or header[2] != _X86_64:
@@ -139,25 +144,25 @@ def _code(file: int, at: int, count: int) -> list[Segment]:
     return found
 
 
-def _symbols(file: int, at: int, count: int, names: Collection[str]) -> list[tuple[str, int]]:
-    """Return (name, address) of the functions that are called one of *names*."""
+def _symbols(file: int, at: int, count: int, names: Collection[str], what: int = _FUNCTION) -> list[tuple[str, int]]:
+    """Return (name, address) of the functions, or what else, that are called one of *names*."""
     sections = list(_SECTION.iter_unpack(_piece(file, at, count * _SECTION.size)))
     found = []
     for section in sections:
         kind, offset, size, link = section[1], section[4], section[5], section[6]
         if kind in _SYMBOL_TABLES and link < len(sections):
             texts = _piece(file, sections[link][4], sections[link][5])
-            found += _matching(_piece(file, offset, size - size % _SYMBOL.size), texts, names)
+            found += _matching(_piece(file, offset, size - size % _SYMBOL.size), texts, names, what)
     return found
 
 
-def _matching(table: bytes, texts: bytes, names: Collection[str]) -> list[tuple[str, int]]:
+def _matching(table: bytes, texts: bytes, names: Collection[str], what: int) -> list[tuple[str, int]]:
     """Compare by where the names stand among *texts*: none of the thousands that nobody asks for is taken out."""
     places = {place: name for name in names for place in _places(texts, name.encode() + b"\0")}
     return [
         (places[place], address)
         for place, info, _, section, address, _ in _SYMBOL.iter_unpack(table)
-        if place in places and info & 0xF == _FUNCTION and section
+        if place in places and info & 0xF == what and section
     ]
 
 
