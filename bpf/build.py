@@ -29,6 +29,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "db": ("tracekit",),
     "db_before_6_4": ("tracekit",),
     "libraries": ("tracekit", "db"),
+    "stacks": ("tracekit",),
 }
 """The objects, and those whose maps each shares."""
 CLANGS = ("clang-19", "clang-20", "clang-21", "clang-18", "clang-17", "clang-16", "clang")

@@ -108,6 +108,8 @@ static __always_inline int find_board(__u32 descriptor)
 	return state ? emit_board(task, state, descriptor) : 0;
 }
 
+EXTENSION(after_failure);
+
 SEC("tp_btf/sys_exit")
 int BPF_PROG(on_return, struct pt_regs *regs, long ret)
 {
@@ -141,7 +143,10 @@ int BPF_PROG(on_return, struct pt_regs *regs, long ret)
 		find_board(regs->di);
 	if (config.latency && cpu->call_ns)	// none: a fork's child returns here, or it began before the attach
 		time_call(cpu, nr);
-	if (ret < 0 && ret >= -MAX_ERRNO)
+	if (ret < 0 && ret >= -MAX_ERRNO) {
 		count_error(cpu, nr, -ret);
+		if (config.stacks)
+			bpf_tail_call(ctx, &after_failure, 0);
+	}
 	return 0;
 }

@@ -96,6 +96,8 @@ struct pt_regs {
 	unsigned long di;
 	unsigned long orig_ax;
 	unsigned long ip;
+	unsigned long sp;
+	unsigned long bp;
 };
 struct linux_binprm;
 struct seq_file;

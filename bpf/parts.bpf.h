@@ -8,29 +8,12 @@
 // that was. A span whose Context is left (an async task that awaits) is suspended: it keeps what
 // it had until it is seen again.
 #pragma once
+#include "opened.bpf.h"
 #include "series.bpf.h"
 #include "where.bpf.h"
 
-enum { MAX_SUSPENDED = 8192, SLOW_RING_BYTES = 1 << 19, MANY_SLOW = 128 };
+enum { SLOW_RING_BYTES = 1 << 19, MANY_SLOW = 128 };
 enum { SUMS = sizeof(struct span_sums) / sizeof(__u64) };
-
-struct open_key {
-	struct span_key span;
-	__u64 tgid;
-};
-
-struct open_span {
-	struct span_sums had;		// before it was suspended
-	struct span_sums base;		// of its thread, when it was first seen or resumed
-	__u64 pid;			// that thread; 0: suspended
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_SUSPENDED);
-	__type(key, struct open_key);
-	__type(value, struct open_span);
-} open_spans SEC(".maps");
 
 struct {				// an open span that has gone through nothing: never written
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -137,14 +120,16 @@ static __always_inline void add_parts(struct task_state *state, __u32 span, __u6
 		bump(to + i, from[i]);
 }
 
-static __always_inline void record_if_slow(struct task_state *state, __u32 span, struct probe_end *end, __u64 latency,
+// A record for each of the slowest spans, and for those whose end is waited for.
+static __always_inline void record_span(struct task_state *state, __u32 span, struct probe_end *end, __u64 latency,
 					   __u64 pid_tgid, struct open_span *open, bool unseen)
 {
 	struct slow *limit = bpf_map_lookup_elem(&slow, &span);
+	bool is_slow = limit && latency > limit->floor_ns, has_stacks = open && open->stacks;
 
-	if (!limit || latency <= limit->floor_ns)
+	if (!is_slow && !has_stacks)
 		return;
-	if (__sync_fetch_and_add(&limit->records, 1) >= MANY_SLOW)
+	if (limit && is_slow && __sync_fetch_and_add(&limit->records, 1) >= MANY_SLOW)
 		limit->floor_ns = latency;
 
 	struct span_record *record = bpf_ringbuf_reserve(&slow_spans, sizeof(*record), 0);
@@ -164,7 +149,8 @@ static __always_inline void record_if_slow(struct task_state *state, __u32 span,
 	record->role = state->role;
 	record->span = span;
 	record->awaited = end->duration_ns >> 63;
-	record->flags = (end->duration_ns & PROBE_FAILED ? SPAN_FAILED : 0) | (unseen ? 0 : SPAN_SEEN);
+	record->flags = (end->duration_ns & PROBE_FAILED ? SPAN_FAILED : 0) | (unseen ? 0 : SPAN_SEEN) |
+			(is_slow ? SPAN_SLOW : 0) | (has_stacks ? SPAN_STACKS : 0);
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 }
 
@@ -191,7 +177,7 @@ __noinline int settle_span(struct task_state *state, __u64 pid_tgid)
 	}
 	if (open || unseen)
 		add_parts(state, span, latency, awaited, open, unseen);
-	record_if_slow(state, span, end, latency, pid_tgid, open, unseen);
+	record_span(state, span, end, latency, pid_tgid, open, unseen);
 	if (open) {
 		bpf_map_delete_elem(&open_spans, &key);
 		if (spans->records)

@@ -40,6 +40,8 @@ static __always_inline int sample(struct cpu *cpu, struct task_struct *task)
 	return 0;
 }
 
+EXTENSION(after_sample);
+
 SEC("perf_event")
 int on_sample(void *context)
 {
@@ -58,7 +60,10 @@ int on_sample(void *context)
 		runnable--;	// the one that runs does not wait
 	// not by the cache: this interrupts programs that may be filling it
 	add_to_histogram(histogram_row(0, H_RUNQ_LENGTH, 0, bpf_get_smp_processor_id(), 0), runnable);
-	if (cpu->task == (__u64)task)
+	if (cpu->task == (__u64)task) {
 		sample(cpu, task);
+		if (config.stacks && cpu->samples % config.stacks == 0)
+			bpf_tail_call(context, &after_sample, 0);
+	}
 	return 0;
 }

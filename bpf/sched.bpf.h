@@ -192,6 +192,7 @@ static __always_inline void settle_wait(struct task_state *state)
 		state->spans.sums.wait_ns[state->reason] += waited;
 	if (state->cut)
 		return;
+	state->waited_ns = waited;
 
 	__u32 slot = clamped_slot_of(waited);
 
@@ -289,6 +290,7 @@ static __always_inline void enter(struct cpu *cpu, struct task_struct *task, str
 
 	if (!account)
 		return;
+	state->waited_ns = 0;
 	settle_absence(state, now);
 	if (!state->first_run_ns)
 		state->first_run_ns = now;
@@ -368,6 +370,8 @@ static __always_inline bool runs_traced(struct cpu *cpu, struct pt_regs *regs)
 	return cpu->task;
 }
 
+EXTENSION(after_switch);
+
 SEC("tp_btf/sched_switch")
 int BPF_PROG(on_switch, bool preempt, struct task_struct *prev, struct task_struct *next, unsigned int prev_state)
 {
@@ -403,5 +407,7 @@ int BPF_PROG(on_switch, bool preempt, struct task_struct *prev, struct task_stru
 	}
 	if (come)
 		enter(cpu, next, come, now);
+	if (config.stacks)
+		bpf_tail_call(ctx, &after_switch, 0);
 	return 0;
 }

@@ -5,6 +5,7 @@
 // lives in task storage, so it survives exec from any thread and goes with the task.
 #pragma once
 #include "abi/probe.h"
+#include "abi/stacks.h"
 #include "abi/wire.h"
 #include "kernel.bpf.h"
 
@@ -33,6 +34,19 @@ struct task_spans {		// of a thread whose process has a board
 	__u32 depth;
 	__u32 records;		// in open_spans, made by this thread
 	__u8 looking;		// a look is under way: another one, by an interrupt, would meet half of it
+};
+
+struct task_stack {		// of the wait that is under way, if somebody looks at stacks
+	__u64 user;		// identities of its frames, as in struct stack_record
+	__u64 kernel;
+	__u64 spans[STACK_SPANS];
+	__u64 python;		// state of the thread in its interpreter, as found last
+	__u64 filled_ns;	// tokens were counted up to here
+	__u16 tokens;
+	__u16 nr;
+	__u16 span;
+	__u8 reason;
+	__u8 brief;		// waits in a row that were too short
 };
 
 struct task_state {
@@ -70,6 +84,8 @@ struct task_state {
 	__u16 born_in;		// span in which the process was forked
 	__u64 poll_ns;		// it began to sleep in a wait for events, since it last ran
 	__u64 polled_ns;	// its last wait for events returned
+	__u64 waited_ns;	// the wait from which it came
+	struct task_stack stack;
 	struct task_spans spans;
 };
 
@@ -79,6 +95,15 @@ struct {
 	__type(key, int);
 	__type(value, struct task_state);
 } states SEC(".maps");
+
+// What runs behind a program, on the same event: nothing, until the collector puts it there.
+#define EXTENSION(name)                               \
+	struct {                                      \
+		__uint(type, BPF_MAP_TYPE_PROG_ARRAY); \
+		__uint(max_entries, 1);               \
+		__type(key, __u32);                   \
+		__type(value, __u32);                 \
+	} name SEC(".maps")
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -11,7 +11,8 @@ enum {
 	MAX_NATIVE_FRAMES = 64,
 	MAX_KERNEL_FRAMES = 64,
 	STACK_SPANS = 8,
-	MAX_LAYOUTS = 1024,		// processes whose memory is known
+	MAX_LAYOUTS = 1024,		// memories of processes that are known
+	MAX_PROCESSES = 4096,
 	MAX_CODE = 256,			// mappings with code, of one process
 	MAX_UNWIND_ROWS = 1 << 21,	// of all libraries together
 	MAX_UNWIND_PAGES = 1 << 18,

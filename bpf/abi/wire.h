@@ -9,7 +9,7 @@
 #include <linux/types.h>
 
 enum {
-	WIRE_VERSION = 3,
+	WIRE_VERSION = 4,
 	STEP_BITS = 7,		// linear steps per power of two: 2^7, HdrHistogram with 2 digits
 	SLOTS = 4608,		// 1 ns .. 2^42 ns in HdrHistogram's order
 	COMM_LEN = 16,
@@ -84,6 +84,7 @@ enum loss_reason {
 	LOSS_SPAN_READ,		// the current span could not be read: recorded as outside of any
 	LOSS_CONNECTION,	// no room for a connection to a DB: its calls are not seen
 	LOSS_SLOW,		// no room in the ring: a slow span has no record of its own
+	LOSS_STACK,		// no room in the ring: a sample or wait has no stack
 	LOSS_REASONS,
 };
 
@@ -155,11 +156,11 @@ struct span_record {		// one of the slowest spans
 	__u32 role;
 	__u16 span;
 	__u8 awaited;
-	__u8 flags;		// SPAN_FAILED | SPAN_SEEN
+	__u8 flags;		// SPAN_FAILED | SPAN_SEEN | SPAN_SLOW | SPAN_STACKS
 };
 _Static_assert(sizeof(struct span_record) == 136, "wire format changed: raise WIRE_VERSION");
 
-enum { SPAN_FAILED = 1, SPAN_SEEN = 2 };
+enum { SPAN_FAILED = 1, SPAN_SEEN = 2, SPAN_SLOW = 4, SPAN_STACKS = 8 };
 
 struct board {			// how to read the current span of the threads of a process; from the collector
 	__s64 offset;		// PROBE_STATIC, PROBE_DYNAMIC: of the thread record; PROBE_TABLE: address of the table
@@ -189,7 +190,7 @@ struct cpu {			// what one CPU does, and counts that it alone writes
 	__u16 unused;
 	__u32 unused2;
 };
-_Static_assert(sizeof(struct cpu) == 192, "wire format changed: raise WIRE_VERSION");
+_Static_assert(sizeof(struct cpu) == 200, "wire format changed: raise WIRE_VERSION");
 
 struct shared {			// one, written by all
 	__u32 histograms;	// rows in use
@@ -326,7 +327,8 @@ struct config {			// constants of one session
 	__u8 atomic;		// a shard is written by several CPUs
 	__u8 returns;		// sys_exit is attached
 	__u8 db_text;		// what is asked of DBs is reported
-	__u8 unused[6];
+	__u8 stacks;		// one of so many samples takes a stack; 0: there are no stacks at all
+	__u8 unused[5];
 	char comm[COMM_LEN];
 	__u8 reason_of[MAX_SYSCALLS];
 };

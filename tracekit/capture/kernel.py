@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from tracekit.capture import syscalls, wire
@@ -26,6 +27,7 @@ from tracekit.capture.readings import (
     comm_text,
     parts_of,
 )
+from tracekit.capture.stacks.programs import Programs as StackPrograms
 from tracekit.errors import MachineError
 from tracekit.records import Loss
 
@@ -69,6 +71,9 @@ class Kernel:
         self._links: list[int] = []
         self._missing: list[str] = []
         self._databases: Programs | None = None
+        self._stacks: StackPrograms | None = None
+        self._stack_loader: Thread | None = None
+        self._constants = constants
         self._libraries: Libraries | None = None
         if options.db:
             self._load_databases(_constants(options, cgroup_id, sizes, atomic=True), libraries=options.db_libraries)
@@ -116,6 +121,30 @@ class Kernel:
         """End calls of databases whose answer does not say itself that it is whole, and last grew before."""
         if self._databases:
             self._databases.settle(before_ns)
+
+    def load_stacks(self) -> None:
+        """Have stacks taken as soon as the programs for them are there: the attach need not wait for them."""
+        self._stack_loader = Thread(target=self._load_stacks, name="stacks", daemon=True)
+        self._stack_loader.start()
+
+    def _load_stacks(self) -> None:
+        """Without them the rest is still worth having."""
+        try:
+            self._stacks = StackPrograms(self._loaded.maps, self._constants)
+        except MachineError as error:
+            self._missing.append(f"stacks: {error}")
+
+    def take_stacks(self) -> StackPrograms | None:
+        """Return the programs that take stacks once they are there, and attach them: None before, and after that."""
+        if not self._stack_loader or self._stack_loader.is_alive():
+            return None
+        self._stack_loader = None
+        try:
+            self._links += self._stacks.attach() if self._stacks else []
+        except OSError as error:
+            self._missing.append(f"stacks: {error.strerror}")
+            return None
+        return self._stacks
 
     def _open_maps(self) -> None:
         maps = self._loaded.maps
@@ -186,6 +215,10 @@ class Kernel:
 
     def detach(self) -> None:
         """Detach every program but those in libraries, which takes seconds; counts stay readable."""
+        if self._stack_loader:
+            self._stack_loader.join()
+        if self._stacks:
+            self._stacks.detach()
         while self._links:
             os.close(self._links.pop())
 
@@ -196,6 +229,8 @@ class Kernel:
     def close(self) -> None:
         """Detach and free everything."""
         self.detach()
+        if self._stacks:
+            self._stacks.close()
         if self._libraries:
             self._libraries.close()
         if self._databases:
@@ -234,7 +269,7 @@ class Kernel:
     def costs(self) -> dict[str, Cost]:
         """Return run time (counted only while statistics are on) and skipped runs of each program."""
         programs = dict(self._loaded.programs)
-        for more in (self._databases, self._libraries):
+        for more in (self._databases, self._libraries, self._stacks):
             programs |= more.programs if more else {}
         found = {name: Cost(*syscall.program_run_time(fd)) for name, fd in programs.items()}
         self._misses = sum(cost.misses for cost in found.values())
@@ -448,7 +483,8 @@ def _constants(options: Options, cgroup_id: int, sizes: tuple[int, int], *, atom
         mode = wire.TARGET_COMM
     comm = options.comm.encode("utf-8", "surrogateescape")[: wire.COMM_LEN - 1]
     flags = (mode, options.children, options.latency, atomic, options.errors or options.latency, options.db_text)
-    return wire.CONFIG.pack(cgroup_id, os.getpid(), *sizes, *flags, comm, syscalls.reasons())
+    every = wire.SAMPLE_HZ // options.stack_hz if options.stacks else 0
+    return wire.CONFIG.pack(cgroup_id, os.getpid(), *sizes, *flags, every, comm, syscalls.reasons())
 
 
 def _shards(cpus: int, histograms: int) -> int:

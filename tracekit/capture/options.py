@@ -23,6 +23,7 @@ class Options:
         db: calls of databases, seen at their sockets; db_libraries: in client libraries too, by uprobes.
         db_text: keep what is asked of databases, without its literals.
         db_ports: (port, system) of databases that listen where none is expected.
+        stacks: take stacks, stack_hz times a second on each CPU, and of waits and failures.
         probes_only: no kernel: what processes tell of their spans, and /proc.
         interval_ns: length of a tick; duration_ns: 0 is until the target ends or a signal.
         roles: (name, glob of comm) in order; the first that matches names the role.
@@ -42,6 +43,8 @@ class Options:
     db_libraries: bool = False
     db_text: bool = False
     db_ports: tuple[tuple[int, str], ...] = ()
+    stacks: bool = True
+    stack_hz: int = 49
     probes_only: bool = False
     interval_ns: int = SECOND
     duration_ns: int = 0
@@ -54,8 +57,14 @@ class Options:
 
     @property
     def tiers(self) -> tuple[str, ...]:
-        """What is captured, for the recording: `sched`, `errors`, `syscalls`, `db`; or `probes` alone."""
+        """What is captured, for the recording: `sched`, `errors`, `syscalls`, `db`, `stacks`; or `probes` alone."""
         if self.probes_only:
             return ("probes",)
-        chosen = {"sched": True, "errors": self.errors, "syscalls": self.latency, "db": self.db}
+        chosen = {
+            "sched": True,
+            "errors": self.errors,
+            "syscalls": self.latency,
+            "db": self.db,
+            "stacks": self.stacks,
+        }
         return tuple(tier for tier, is_on in chosen.items() if is_on)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-WIRE_VERSION = 3
+WIRE_VERSION = 4
 STEP_BITS = 7
 GROUP = 1 << STEP_BITS
 """Slots of one power of two; `head.groups` says which groups were touched."""
@@ -53,6 +53,7 @@ LOSSES = (
     "span_read",
     "connection",
     "slow",
+    "stack",
 )
 """Words of enum loss_reason, by value."""
 
@@ -70,7 +71,7 @@ SLOTS_BYTES = 8 * SLOTS
 ACCOUNT = struct.Struct("=6Q16x")
 """ns, count, queued_ns, queued, involuntary, migrations."""
 CPU = struct.Struct(f"=9Q{len(LOSSES)}Q3IHBBH6x")
-"""task, waking, running, regs, since_ns, call_ns, switches, restarts, samples, loss[12], then what it runs."""
+"""task, waking, running, regs, since_ns, call_ns, switches, restarts, samples, loss[13], then what it runs."""
 SHARED = struct.Struct("=5Ii5I20x")
 """histograms, accounts, names, epoch, iterate, threads, adopted, parts, spans, peers, db_names."""
 RING_BYTES = 1 << 22
@@ -78,8 +79,11 @@ LIFE = struct.Struct("=5Q4I4x4B16s")
 """at, start, first_run, exec, ready (ns), tgid, ppid, exit_code, span, what, flags, found, unused, comm."""
 TASK = struct.Struct("=3Q6IHBB16s4x")
 """since, start, waited (ns), pid, tgid, ppid, role, thread, span, nr, state, reason, comm."""
-CONFIG = struct.Struct("=QIIIBBBBBB6x16s512s")
-"""cgroup_id, self_tgid, shards, histograms, mode, children, latency, atomic, returns, db_text, comm, reason_of."""
+CONFIG = struct.Struct("=QIIIBBBBBBB5x16s512s")
+"""
+cgroup_id, self_tgid, shards, histograms, mode, children, latency, atomic, returns, db_text, stacks, comm,
+reason_of.
+"""
 WAITS = len(REASONS) + 1
 """Waits of a span: those of REASONS, with the wait for a CPU in the place of `preempted`, and for a DB after that."""
 WAIT_RUNQ, WAIT_DB = R_PREEMPTED, R_PREEMPTED + 1
@@ -89,7 +93,7 @@ SLOW = struct.Struct("=2Q")
 """floor_ns, records."""
 SPAN = struct.Struct(f"=2Q{WAITS + 2}Q3IHBB")
 """start, duration (ns), wait_ns[11], sampled_ns, errors, tgid, pid, role, span, awaited, flags."""
-SPAN_FAILED, SPAN_SEEN = 1, 2
+SPAN_FAILED, SPAN_SEEN, SPAN_SLOW, SPAN_STACKS = 1, 2, 4, 8
 SLOW_RING_BYTES = 1 << 19
 MAX_SUSPENDED = 8192
 OPEN_KEY = struct.Struct("=3Q")

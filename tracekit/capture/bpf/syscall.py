@@ -20,7 +20,7 @@ _NR_BPF, _NR_PERF_EVENT_OPEN = 321, 298  # x86_64
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _ATTR_BYTES = 152
 
-MAP_CREATE, MAP_UPDATE, MAP_DELETE, MAP_NEXT_KEY = 0, 2, 3, 4
+MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT_KEY = 0, 1, 2, 3, 4
 PROG_LOAD, PROG_RUN, OBJ_GET_INFO, RAW_TP_OPEN, LINK_CREATE, ENABLE_STATS, ITER_CREATE = 5, 10, 15, 17, 28, 32, 33
 MAP_LOOKUP_BATCH = 24
 TRACE_ITER, PERF_EVENT = 28, 41  # enum bpf_attach_type
@@ -64,6 +64,16 @@ def map_update(descriptor: int, key: bytes, value: bytes) -> None:
         ctypes.create_string_buffer(value, len(value)),
     )
     bpf(MAP_UPDATE, struct.pack("=IxxxxQQQ", descriptor, address(key_buffer), address(value_buffer), 0))
+
+
+def map_lookup(descriptor: int, key: bytes, value_bytes: int) -> bytes | None:
+    """Return the value of *key*, None if it is not there."""
+    key_buffer, value = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(value_bytes)
+    try:
+        bpf(MAP_LOOKUP, struct.pack("=IxxxxQQQ", descriptor, address(key_buffer), address(value), 0))
+    except FileNotFoundError:
+        return None
+    return value.raw
 
 
 def map_keys(descriptor: int, key_bytes: int, at_most: int) -> list[bytes]:

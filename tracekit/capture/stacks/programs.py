@@ -1,0 +1,98 @@
+"""The BPF programs that walk stacks: their own object, which runs behind programs of the first one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tracekit.capture import wire
+from tracekit.capture.bpf import syscall
+from tracekit.capture.bpf.loader import load
+from tracekit.capture.bpf.memory import map_array
+from tracekit.capture.bpf.ring import Ring
+from tracekit.capture.stacks import layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_BEHIND = {
+    "after_sample": "on_stack_sample",
+    "after_switch": "on_stack_switch",
+    "after_failure": "on_stack_failure",
+}
+"""Where the first object goes on, and with what."""
+_FOLLOWS = ("on_stack_fork", "on_stack_exec")
+_ONLY = bytes(4)
+
+
+class Programs:
+    """
+    Loaded programs.
+
+    Args:
+        given: maps of the first object, by name.
+        constants: as the first object has them.
+
+    Raises:
+        MachineError: the kernel refuses them, with the reason.
+    """
+
+    def __init__(self, given: Mapping[str, int], constants: bytes) -> None:
+        self._given = given
+        self._loaded = load("stacks", constants, {}, wire.WIRE_VERSION, given)
+        maps = self._loaded.maps
+        self.rows = map_array(maps["unwind_rows"], 8 * layout.MAX_UNWIND_ROWS, write=True)
+        self.pages = map_array(maps["unwind_pages"], 8 * layout.MAX_UNWIND_PAGES, write=True)
+        self._ring = Ring(maps["stack_records"], layout.RECORDS_BYTES)
+
+    def attach(self) -> list[int]:
+        """
+        Have stacks taken from now on, and return the links.
+
+        Raises:
+            OSError: one cannot be attached.
+        """
+        links = [syscall.raw_tracepoint(self._loaded.programs[name]) for name in _FOLLOWS]
+        for place, name in _BEHIND.items():
+            program = self._loaded.programs[name].to_bytes(4, "little")
+            syscall.map_update(self._given[place], _ONLY, program)
+        return links
+
+    def detach(self) -> None:
+        """Have no more stacks taken."""
+        for place in _BEHIND:
+            syscall.map_delete(self._given[place], _ONLY)
+
+    @property
+    def programs(self) -> Mapping[str, int]:
+        """Descriptors, by name: what they cost is theirs to be asked."""
+        return self._loaded.programs
+
+    def records(self) -> Iterator[bytes]:
+        """Yield the records that have come: `layout.RECORD`, then words."""
+        return self._ring.drain()
+
+    def set_layout(self, number: int, packed: bytes) -> None:
+        """Say where the memory of layout *number* has its code."""
+        syscall.map_update(self._loaded.maps["layouts"], number.to_bytes(4, "little"), packed)
+
+    def give_layout(self, tgid: int, number: int) -> None:
+        """Have a process walked by layout *number*."""
+        syscall.map_update(self._loaded.maps["layout_of"], tgid.to_bytes(4, "little"), number.to_bytes(4, "little"))
+
+    def drop_layout(self, number: int) -> None:
+        """Make room: nobody has layout *number* any more."""
+        syscall.map_delete(self._loaded.maps["layouts"], number.to_bytes(4, "little"))
+
+    def layouts_in_use(self) -> set[int]:
+        """Return the numbers of the layouts that processes are walked by."""
+        table = self._loaded.maps["layout_of"]
+        found = (syscall.map_lookup(table, key, 4) for key in syscall.map_keys(table, 4, layout.MAX_PROCESSES))
+        return {int.from_bytes(number, "little") for number in found if number is not None}
+
+    def sleepers(self) -> Iterator[tuple[int, ...]]:
+        """Yield every traced thread as it left the CPU: `layout.SLEEPER`."""
+        return layout.SLEEPER.iter_unpack(syscall.run_iterator(self._loaded.programs["on_stack_task"]))
+
+    def close(self) -> None:
+        """Let go of all."""
+        self._loaded.close()
