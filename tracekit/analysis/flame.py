@@ -155,9 +155,9 @@ def shape_of(weights: Mapping[Stack, float]) -> Shape:
     """Return what the stacks are, by what all of them are."""
     if all(len(stack) > 2 and stack[2] in _STATES for stack in weights):
         return "threads"
-    if all(stack and stack[0] in BANDS and _ends_in_component(stack, "bands") for stack in weights):
+    if all(stack and stack[0] in BANDS and _has_component(stack, "bands") for stack in weights):
         return "bands"
-    return "spans" if all(_ends_in_component(stack, "spans") for stack in weights) else "code"
+    return "spans" if all(_has_component(stack, "spans") for stack in weights) else "code"
 
 
 def look_of(stack: Stack, shape: Shape) -> Look:
@@ -169,6 +169,8 @@ def look_of(stack: Stack, shape: Shape) -> Look:
     if shape == "code":
         return Look(_code(stack[-1]))
     at = _component(stack, shape)
+    if at and len(stack) > at + 1 and _carries_code(stack[at]):
+        return Look(_code(stack[-1]))
     return _of_component(stack[at]) if at else Look("what")
 
 
@@ -196,10 +198,15 @@ def _is_component(frame: Stack, known: Mapping[str, Kind]) -> bool:
     return any(name in known or name.startswith(BLOCKED) for name in frame)
 
 
-def _ends_in_component(stack: Stack, shape: Shape) -> bool:
-    """Tell whether nothing follows the component, but what was asked of a database."""
+def _carries_code(component: str) -> bool:
+    """Tell whether code can stand below *component*."""
+    return component == "on-CPU" or component.startswith(BLOCKED)
+
+
+def _has_component(stack: Stack, shape: Shape) -> bool:
+    """Tell whether nothing follows the component, but code, or what was asked of a database."""
     at = _component(stack, shape)
-    return at > 0 and len(stack) <= at + (3 if stack[at] == "db" else 1)
+    return at > 0 and (_carries_code(stack[at]) or len(stack) <= at + (3 if stack[at] == "db" else 1))
 
 
 def _of_component(frame: str) -> Look:
@@ -277,7 +284,7 @@ def _parts(weights: Mapping[Stack, float], shape: Shape, boxes: list[Box]) -> li
     """Return what the stacks end in with its share, by kind and then the largest first, and the other looks drawn."""
     sums: dict[Look, float] = {}
     for stack, weight in weights.items():
-        look = look_of(_ending(stack) if shape == "threads" else stack, shape)
+        look = look_of(_ending(stack, shape), shape)
         sums[look] = sums.get(look, 0) + weight
     total = boxes[0].weight
     ends = [Part(look, None if shape == "bands" else weight / total) for look, weight in sums.items() if weight]
@@ -286,6 +293,10 @@ def _parts(weights: Mapping[Stack, float], shape: Shape, boxes: list[Box]) -> li
     return sorted(parts, key=lambda part: (_ORDER[part.look.kind], -(part.share or 0), part.look.reason))
 
 
-def _ending(stack: Stack) -> Stack:
-    """Return the state that a wall-time stack was in, and the reason if it was blocked."""
-    return stack[: 4 if stack[2] == "blocked" else 3]
+def _ending(stack: Stack, shape: Shape) -> Stack:
+    """Return the state that a wall-time stack was in, and the reason if it was blocked; of spans, the component."""
+    if shape == "code":
+        return stack
+    if shape == "threads":
+        return stack[: 4 if stack[2] == "blocked" else 3]
+    return stack[: _component(stack, shape) + 1]

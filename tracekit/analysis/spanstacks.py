@@ -3,30 +3,37 @@ Where the time of spans went, as stacks: `role;span (labels that differ);compone
 
 Of the time that spans waited for a database, the calls made inside say to which server and for what:
 `...;db;postgresql 127.0.0.1:5432;SELECT`. Calls themselves are `role;db.query;peer;operation;component`.
+
+Where stacks of code were recorded they stand below on-CPU and the waits that they were seen in, bucket by
+bucket of latency: samples fill what of a bucket was on-CPU, waits are as long as they were.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tracekit.analysis import breakdown, flame, spans
 from tracekit.analysis.breakdown import AWAITING, ON_CPU, UNATTRIBUTED
 from tracekit.analysis.db import QUEUE, SERVER, is_embedded
+from tracekit.analysis.profile import fitted
 from tracekit.analysis.sources import CALLS
 from tracekit.analysis.spans import ENOUGH, TAILS, Band
 from tracekit.errors import EmptyHistogramError
 from tracekit.histogram import merge
 from tracekit.histogram.parts import BUCKETS
+from tracekit.stacks import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from tracekit.analysis.breakdown import Breakdown
+    from tracekit.analysis.profile import Shown
     from tracekit.histogram import Histogram
     from tracekit.histogram.parts import Parts
-    from tracekit.records import Series
+    from tracekit.records import Labels, Series
+    from tracekit.samples import StackSamples
     from tracekit.stacks import Stack, Weights
 
     Amounts = Mapping[Stack, int]
@@ -36,7 +43,30 @@ _OF_CALLS = _WORDS | {SERVER: "server", QUEUE: "run queue", ON_CPU: "client"}
 _OF_A_CALL = frozenset({"system", "peer", "operation", "source", "tls"})
 """Labels of a call beside those of the span it was made in."""
 _NO_NAME = "-"
-_EVERY = Band(0, BUCKETS - 1, 0)
+EVERY = Band(0, BUCKETS - 1, 0)
+"""All spans."""
+
+
+@dataclass(frozen=True, eq=False)
+class Code:
+    """
+    What code spans were seen in.
+
+    Attributes:
+        samples: series of `stack.span`.
+        shown: drops or joins frames.
+    """
+
+    samples: Mapping[Series, StackSamples]
+    shown: Shown
+
+    @cached_property
+    def by_component(self) -> Mapping[tuple[Labels, str], StackSamples]:
+        """By the labels of the spans, and what they did."""
+        return {(_without_state(one), one.label("state")): found for one, found in self.samples.items()}
+
+
+_NO_CODE = Code({}, lambda stack: stack)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +78,19 @@ class Subject:
         latency: of each series; parts: where its time went, of those of which it is known.
         paths: the frames of each series before the component.
         calls: of databases, each once: what the spans waited for.
+        code: what they were seen in.
     """
 
     latency: Mapping[Series, Histogram]
     parts: Mapping[Series, Parts]
     paths: Mapping[Series, Stack]
     calls: Mapping[Series, Parts]
+    code: Code = _NO_CODE
+
+    def samples(self, band: Band = EVERY) -> int:
+        """Return how many samples of those of *band* on a CPU there are."""
+        found = (self.code.by_component.get((series.labels, ON_CPU)) for series in self.latency)
+        return sum(seen.within(band.first, band.last).samples for seen in found if seen)
 
     @property
     def unmeasured(self) -> str:
@@ -78,13 +115,15 @@ class Compared:
 
 
 def of_spans(
-    latency: Mapping[Series, Histogram], parts: Mapping[Series, Parts], calls: Mapping[Series, Parts]
+    latency: Mapping[Series, Histogram],
+    parts: Mapping[Series, Parts],
+    calls: Mapping[Series, Parts],
+    code: Code = _NO_CODE,
 ) -> Subject:
     """Return spans of one name: series of `span.latency`, and what of `db.latency` could be of calls they made."""
     differ = _differing(latency)
-    return Subject(
-        latency, parts, {series: (series.label("role"), _named(series, differ)) for series in latency}, calls
-    )
+    paths = {series: (series.label("role"), _named(series, differ)) for series in latency}
+    return Subject(latency, parts, paths, calls, code)
 
 
 def of_calls(latency: Mapping[Series, Histogram], parts: Mapping[Series, Parts]) -> Subject:
@@ -99,9 +138,8 @@ def whole(subject: Subject) -> Weights:
     for series, latency in subject.latency.items():
         rest, unknown = latency.total, (*subject.paths[series], UNATTRIBUTED)
         if series in subject.parts:
-            part = spans.of_band(_EVERY, subject.parts[series])
-            rest -= part.latency_ns
-            for frames, ns in _frames(subject, series, part, split=True):
+            rest -= spans.of_band(EVERY, subject.parts[series]).latency_ns
+            for frames, ns in _frames(subject, series, EVERY, split=True):
                 found[frames] += ns
         found[unknown] += max(0, rest)
     return {stack: ns for stack, ns in found.items() if ns}
@@ -134,7 +172,7 @@ def compared(subject: Subject, quantile: float) -> Compared:
 def _means(subject: Subject, band: Band) -> Amounts:
     found: defaultdict[Stack, int] = defaultdict(int)
     for series in subject.latency.keys() & subject.parts.keys():
-        for frames, ns in _frames(subject, series, spans.of_band(band, subject.parts[series]), split=False):
+        for frames, ns in _frames(subject, series, band, split=False):
             found[frames] += ns
     return _each({stack: ns for stack, ns in found.items() if ns}, band.count)
 
@@ -148,24 +186,48 @@ def _each(sums: Amounts, count: int) -> Amounts:
     return shares
 
 
-def _frames(subject: Subject, series: Series, part: Breakdown, *, split: bool) -> Iterable[tuple[Stack, int]]:
-    """Yield the stacks of a series and their ns; *split*: with the calls of databases."""
+def _frames(subject: Subject, series: Series, band: Band, *, split: bool) -> Iterable[tuple[Stack, int]]:
+    """Yield the stacks of those of a series that are in *band* and their ns; *split*: with the calls of databases."""
     words = _words(series, subject.parts[series])
-    for component, ns in part.components.items():
+    for component, ns in spans.of_band(band, subject.parts[series]).components.items():
         path = (*subject.paths[series], words.get(component, f"{flame.BLOCKED}{component}"))
-        yield from _waited(subject, series, path, ns) if split and component == SERVER else ((path, ns),)
+        if component == SERVER:
+            yield from _waited(subject, series, path, ns) if split else ((path, ns),)
+        else:
+            code = _code(subject, series, band, component, ns)
+            yield path, ns - sum(code.values())
+            yield from (((*path, *frames), part) for frames, part in code.items())
+
+
+def _code(subject: Subject, series: Series, band: Band, component: str, ns: int) -> Amounts:
+    """Return the code in which *ns* of a component was spent, as far as it was seen."""
+    seen = subject.code.by_component.get((series.labels, component))
+    if not seen:
+        return {}
+    found: defaultdict[Stack, int] = defaultdict(int)
+    here = seen.within(band.first, band.last)
+    for bucket in sorted(set(here.bucket.tolist())):
+        exact = spans.of_band(Band(bucket, bucket, 0), subject.parts[series]).components[component]
+        weights = here.within(bucket, bucket).weights(subject.code.shown)
+        for frames, part in fitted(weights, exact, sampled=component == ON_CPU).items():
+            found[frames] += part
+    return scaled(found, ns) if sum(found.values()) > ns else found
+
+
+def _without_state(one: Series) -> Labels:
+    return tuple(pair for pair in one.labels if pair[0] != "state")
 
 
 def _words(series: Series, parts: Parts) -> Mapping[str, str]:
     """Return the words for components; calls whose server was not seen are made of what spans are."""
-    seen = series.metric == CALLS and not is_embedded(series) and spans.of_band(_EVERY, parts).components[SERVER]
+    seen = series.metric == CALLS and not is_embedded(series) and spans.of_band(EVERY, parts).components[SERVER]
     return _OF_CALLS if seen else _WORDS
 
 
 def _waited(subject: Subject, series: Series, path: Stack, ns: int) -> Iterable[tuple[Stack, int]]:
     """Yield the wait *ns* for databases by what was called, in proportion to how long the servers took."""
     inside = [(call, parts) for call, parts in subject.calls.items() if _made_in(call, series)]
-    servers = [spans.of_band(_EVERY, parts).components[SERVER] for _, parts in inside]
+    servers = [spans.of_band(EVERY, parts).components[SERVER] for _, parts in inside]
     if not any(servers):
         return ((path, ns),)
     fitted = breakdown.fit(servers, ns)
