@@ -12,9 +12,10 @@ import click
 
 from tracekit.analysis import flame
 from tracekit.commands import between as part
-from tracekit.commands import spanstacks
+from tracekit.commands import profiles, spanstacks, stackforms
+from tracekit.commands import view as viewing
 from tracekit.commands import where as chosen
-from tracekit.errors import EmptyHistogramError, MachineError, RecordingError, UsageError
+from tracekit.errors import MachineError, RecordingError, UsageError
 from tracekit.export import folded
 from tracekit.report import flamegraph
 from tracekit.stacks import starting
@@ -23,10 +24,10 @@ from tracekit.units import format_count, format_ns, printable
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from tracekit.commands.found import Found
+    from tracekit.commands.view import View
     from tracekit.recording.reader import Between, Recording
-    from tracekit.stacks import Weights
 
-_FORMATS = {".svg": "svg", ".folded": "folded", ".txt": "folded"}
 _SQLITE = b"SQLite format 3\0"
 _HOW_TO_FOLD = "perf script | stackcollapse-perf.pl, py-spy record --format raw, bcc's profile -f"
 
@@ -41,11 +42,21 @@ class _Source:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Choice:
+    """What of a recording is to be shown."""
+
+    wish: spanstacks.Wish | None
+    view: View
+    role: str
+
+
 @click.command()
 @click.argument("file")
-@click.option("-o", "output", type=click.Path(path_type=Path), metavar="FILE", help="Write FILE.svg or FILE.folded.")
-@click.option("--format", "form", type=click.Choice(["folded", "svg"]), help="Default: as -o is named, or folded.")
+@click.option("-o", "output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE, by its ending.")
+@click.option("--format", "form", type=click.Choice(stackforms.FORMS), help="Default: as -o is named, or folded.")
 @click.option("--title", metavar="T", help="Words above the picture.")
+@viewing.option
 @part.option
 @click.option("--role", default="", help="Only this role: the first frame.")
 @click.option("--span", default="", metavar="NAME", help="What spans NAME were made of.")
@@ -65,76 +76,82 @@ def command(
     of_calls: bool,
     where: dict[str, str],
     tail: str | None,
+    view: View,
     unit: str | None,
     as_json: bool,
 ) -> None:
     """
-    Show where wall time went as folded stacks, or draw them as a flame graph.
+    Show where time went as folded stacks, or draw them as a flame graph.
 
     FILE is a recording, or any file of folded stacks (`main;work;read 12`); `-`
-    reads those from stdin. A recording gives for each thread, in ns:
+    reads those from stdin. A recording gives for each thread, in ns, with the
+    code below where stacks were recorded:
 
     \b
-      role;thread;on-CPU 410000000
+      role;thread;on-CPU;main (app.py);score (model.py) 410000000
       role;thread;run queue 60000000
-      role;thread;blocked;reason;syscall 300000000
+      role;thread;blocked;disk;fsync;main (app.py);save (store.py) 300000000
 
-    and with --span or --db what these were made of, adding up to their latencies:
+    With --on-cpu, --off-cpu or --errors:
 
     \b
-      role;span (labels that differ);blocked: disk 300000000
+      role;thread;main (app.py);score (model.py) 410000000
+      role;thread;disk;fsync;main (app.py);save (store.py) 300000000
+      role;openat;ENOENT;main (app.py);find (path.py) 97
+
+    With --span or --db what these were made of, adding up to their latencies:
+
+    \b
+      role;span (labels that differ);blocked: disk;main (app.py) 300000000
       role;span (labels that differ);db;postgresql 127.0.0.1:5432;SELECT 70000000
       role;db.query;postgresql 127.0.0.1:5432;SELECT;server 70000000
 
     With --tail a mean span of the tail (`tail;role;...`) and one of the median.
+    Samples stand for exact times: widths add up to those, however few there are.
 
     In folded lines `;` in a name becomes `:`, control codes become \\x0a text.
-    The SVG needs a browser to zoom and search, and nothing else.
+    The SVG needs a browser to zoom and search, and nothing else. Other programs
+    read FILE.speedscope.json, FILE.pb.gz (pprof) and FILE.trace.json (Perfetto).
 
     \b
     Examples:
       tracekit flamegraph run.tk
       tracekit flamegraph run.tk -o run.svg
       tracekit flamegraph run.tk --between 10s 20s --role worker -o worker.svg
+      tracekit flamegraph run.tk --on-cpu --lines -o cpu.svg
+      tracekit flamegraph run.tk --errors
       tracekit flamegraph run.tk --span evaluation -o evaluation.svg
       tracekit flamegraph run.tk --span evaluation --tail p99 -o slow.svg
       tracekit flamegraph run.tk --db --where system=postgresql
+      tracekit flamegraph run.tk -o run.pb.gz && go tool pprof -http : run.pb.gz
       perf script | stackcollapse-perf.pl | tracekit flamegraph - -o perf.svg
     """  # noqa: D301 - click takes the control character, not the two letters
-    form = _form(output, form, as_json)
+    form = stackforms.chosen(output, form, as_json)
     wish = spanstacks.wish(span, of_calls, where, tail, role)
-    source = _read(file, between, unit, wish)
-    source = _of_role(source, role) if role and not wish else source
-    text = _text(replace(source, title=title or source.title), form)
+    viewing.refuse(view, of_calls, tail)
+    source = _read(file, between, unit, _Choice(wish, view, role))
+    source = _of_role(source, role) if role and not (wish and view.what != "errors") else source
+    data = _encoded(replace(source, title=title or source.title), form)
     if output:
-        _write(output, text, file)
+        _write(output, data, file)
     else:
-        click.echo(text.encode(), nl=False)
+        click.echo(data, nl=False)
     for note in source.notes:
         click.echo(f"note: {note}", err=True)
 
 
-def _form(output: Path | None, form: str | None, as_json: bool) -> str:
-    """Return `json`, `svg` or `folded`."""
-    if as_json and (output or form):
-        raise UsageError("cannot use --json with -o or --format: it goes to stdout")
-    if as_json:
-        return "json"
-    if output and not form and output.suffix.lower() not in _FORMATS:
-        raise UsageError(f"cannot write {output}: its name does not say what", "a name in .svg or .folded, or --format")
-    return form or (_FORMATS[output.suffix.lower()] if output else "folded")
-
-
-def _text(source: _Source, form: str) -> str:
+def _encoded(source: _Source, form: str) -> bytes:
+    if form in stackforms.PROFILES:
+        return stackforms.PROFILES[form](source.stacks.weights, source.title, source.unit)
     if form == "json":
-        return folded.as_json(source.stacks, source.unit) + "\n"
+        return (folded.as_json(source.stacks, source.unit) + "\n").encode()
     if form == "folded":
-        return folded.write(source.stacks.weights)
+        return folded.write(source.stacks.weights).encode()
     drawn = flame.layout(source.stacks.weights)
-    return flamegraph.svg(flamegraph.Picture(drawn, source.title, source.unit, source.notes))
+    return flamegraph.svg(flamegraph.Picture(drawn, source.title, source.unit, source.notes)).encode()
 
 
-def _read(file: str, between: part.Times | None, unit: str | None, wish: spanstacks.Wish | None) -> _Source:
+def _read(file: str, between: part.Times | None, unit: str | None, choice: _Choice) -> _Source:
     """Read a recording or folded stacks, whichever *file* holds; a pipe is read once."""
     name = "stdin" if file == "-" else file
     try:
@@ -148,37 +165,44 @@ def _read(file: str, between: part.Times | None, unit: str | None, wish: spansta
     if head != _SQLITE:
         if between:
             raise UsageError(f"cannot use --between: {name} holds folded stacks, which have no times")
-        if wish:
-            raise UsageError(f"cannot use {wish.option}: {name} holds folded stacks, which have no spans")
+        if choice.wish:
+            raise UsageError(f"cannot use {choice.wish.option}: {name} holds folded stacks, which have no spans")
+        if choice.view.option:
+            raise UsageError(
+                f"cannot use {choice.view.option}: {name} holds folded stacks, which are shown as they are"
+            )
         return _folded(name, head + rest, unit)
     if file == "-" or not stat.S_ISREG(Path(file).stat().st_mode):
         raise UsageError(f"cannot read {name}: a recording cannot come through a pipe", "name its file")
     if unit:
         raise UsageError("cannot use --unit: the weights of a recording are ns")
-    return _recorded(Path(file), between, wish)
+    return _recorded(Path(file), between, choice)
 
 
 def _open(file: str) -> BinaryIO:
     return sys.stdin.buffer if file == "-" else Path(file).open("rb")
 
 
-def _recorded(path: Path, between: part.Times | None, wish: spanstacks.Wish | None) -> _Source:
+def _recorded(path: Path, between: part.Times | None, choice: _Choice) -> _Source:
     from tracekit.recording.reader import Recording  # noqa: PLC0415 - numpy, which folded files do not need
 
     with Recording(path) as recording:
         intervals = part.intervals(recording, between) if between else None
-        found = spanstacks.read(recording, wish, intervals) if wish else _wall_time(recording, intervals)
+        found = _found(recording, choice, intervals)
         times = between or (0, recording.duration_ns)
         when = f"{format_ns(times[0])} to {format_ns(times[1])}" if between else format_ns(times[1])
         notes = (*found.notes, *_gaps(recording))
-    return _Source(folded.Folded(found.weights, []), f"{path.name}: {found.what}, {when}", "ns", notes)
+    return _Source(folded.Folded(found.weights, []), f"{path.name}: {found.what}, {when}", found.unit, notes)
 
 
-def _wall_time(recording: Recording, intervals: Between | None) -> spanstacks.Found:
-    weights: Weights = {stack: held.weight for stack, held in recording.stacks(intervals).items()}
-    if not weights:
-        raise EmptyHistogramError(f"cannot show {recording.path}: no wall time was recorded", "record for longer")
-    return spanstacks.Found(weights, "wall time of its threads")
+def _found(recording: Recording, choice: _Choice, intervals: Between | None) -> Found:
+    wish, view, role = choice.wish, choice.view, choice.role
+    if view.what == "errors":
+        inside = {**wish.where, "span": wish.span} if wish else {"role": role} if role else {}
+        return profiles.failures(recording, view, inside, intervals)
+    if wish:
+        return spanstacks.read(recording, wish, intervals, view)
+    return profiles.read(recording, view, role, intervals)
 
 
 def _gaps(recording: Recording) -> Iterable[str]:
@@ -225,11 +249,11 @@ def _of_role(source: _Source, role: str) -> _Source:
     return replace(source, stacks=stacks, title=f"{source.title}, role {role}")
 
 
-def _write(path: Path, text: str, source: str) -> None:
+def _write(path: Path, data: bytes, source: str) -> None:
     try:
         if path.exists() and source != "-" and path.samefile(source):
             raise UsageError(f"cannot write {path}: it is the file that is read", "another -o FILE")
-        path.write_bytes(text.encode())
+        path.write_bytes(data)
     except OSError as error:
         raise MachineError(f"cannot write {path}: {error.strerror}", "another -o FILE") from error
     click.echo(f"wrote {path}", err=True)
