@@ -145,6 +145,15 @@ def whole(subject: Subject) -> Weights:
     return {stack: ns for stack, ns in found.items() if ns}
 
 
+def only(weights: Mapping[Stack, float], at: int, *, on_cpu: bool) -> Weights:
+    """Return the stacks whose frame *at* is on-CPU, or else of what was blocked or waited for a database."""
+
+    def wanted(component: str) -> bool:
+        return component == ON_CPU if on_cpu else component == SERVER or component.startswith(flame.BLOCKED)
+
+    return {stack: ns for stack, ns in weights.items() if wanted(stack[at])}
+
+
 def compared(subject: Subject, quantile: float) -> Compared:
     """
     Return what a span from *quantile* on takes, and one of the median, both as means.

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tracekit.commands.found import Found, no_code, samples_words
+from tracekit.commands.view import WALL, View, refuse
 from tracekit.errors import EmptyHistogramError, UsageError
 from tracekit.units import format_count, format_ns, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
+    from tracekit.analysis.spans import Band
     from tracekit.analysis.spanstacks import Compared, Subject
     from tracekit.histogram import Histogram
     from tracekit.recording.reader import Between, Recording
@@ -36,15 +39,6 @@ class Wish:
         return "--span" if self.span else "--db"
 
 
-@dataclass(frozen=True, eq=False)
-class Found:
-    """Stacks in ns, what they are in words, and what to say with them."""
-
-    weights: Weights
-    what: str
-    notes: tuple[str, ...] = ()
-
-
 def wish(span: str, of_calls: bool, where: dict[str, str], tail: str | None, role: str) -> Wish | None:
     """
     Return what the options ask for, None if it is threads.
@@ -63,9 +57,9 @@ def wish(span: str, of_calls: bool, where: dict[str, str], tail: str | None, rol
     return Wish(span, {**where, **({"role": role} if role else {})}, tail)
 
 
-def read(recording: Recording, wish: Wish, intervals: Between | None) -> Found:
+def read(recording: Recording, wish: Wish, intervals: Between | None, view: View = WALL) -> Found:
     """
-    Return the stacks that *wish* asks for.
+    Return the stacks that *wish* asks for, as much of them as *view* wants to see.
 
     Raises:
         UsageError: there are no such spans, or no such label.
@@ -75,30 +69,62 @@ def read(recording: Recording, wish: Wish, intervals: Between | None) -> Found:
 
     names = _names(recording)
     calls = not wish.span or (wish.span == flame.CALLS and wish.span not in names and _has_calls(recording))
-    subject, notes = _calls(recording, wish, intervals) if calls else _spans(recording, wish, names, intervals)
+    refuse(view, calls, wish.tail)
+    subject, notes = _calls(recording, wish, intervals) if calls else _spans(recording, wish, view, names, intervals)
     what = "calls of databases" if calls else f"spans {wish.span}"
     if not wish.tail:
-        return Found(spanstacks.whole(subject), what, (*notes, *_unmeasured(subject)))
+        notes = (
+            *notes,
+            *_unmeasured(subject),
+            *(() if calls else _samples(recording, subject, (("on CPU", spanstacks.EVERY),))),
+        )
+        return Found(_only(spanstacks.whole(subject), 2, view, what), what, notes)
     found = spanstacks.compared(subject, TAILS[wish.tail])
-    return Found(
-        found.weights, f"{what}, tail and median", (_means(found, wish.tail, "calls" if calls else "spans"), *notes)
+    what += ", tail and median"
+    seen = (
+        ()
+        if calls
+        else _samples(recording, subject, (("on CPU in the tail", found.tail), ("in the median", found.median)))
     )
+    notes = (_means(found, wish.tail, "calls" if calls else "spans"), *notes, *seen)
+    return Found(_only(found.weights, 3, view, what), what, notes)
+
+
+def _only(weights: Weights, component: int, view: View, what: str) -> Weights:
+    """Return the stacks that *view* wants to see; *component*: which of their frames is that."""
+    from tracekit.analysis import spanstacks  # noqa: PLC0415 - as above
+
+    if view.what not in ("on-cpu", "off-cpu"):
+        return weights
+    found = spanstacks.only(weights, component, on_cpu=view.what == "on-cpu")
+    if not found:
+        raise EmptyHistogramError(f"cannot show --{view.what} of {printable(what)}: there was none", "--wall")
+    return found
+
+
+def _samples(recording: Recording, subject: Subject, bands: Iterable[tuple[str, Band]]) -> tuple[str, ...]:
+    """Say how many samples there are of the spans of each band, and how few are too few."""
+    if not subject.code.samples:
+        return (no_code(recording),)
+    return tuple(samples_words(subject.samples(band), words) for words, band in bands)
 
 
 def _spans(
-    recording: Recording, wish: Wish, names: Collection[str], intervals: Between | None
+    recording: Recording, wish: Wish, view: View, names: Collection[str], intervals: Between | None
 ) -> tuple[Subject, tuple[str, ...]]:
     from tracekit.analysis import flame, sources, spanstacks  # noqa: PLC0415 - as above
 
     if wish.span not in names:
         raise _no_such(wish.span, names)
     latency = _ended(recording, _SPANS, wish.span, wish.where, intervals)
-    parts = recording.parts({**wish.where, "span": wish.span}, intervals)
+    where = {**wish.where, "span": wish.span}
+    parts = recording.parts(where, intervals)
     every = recording.parts({"span": wish.span}, intervals, _CALLS)
     calls = {series: every[series] for series in sources.once(every, recording.series())}
     seen = any(series.label("source") != "probe" for series in recording.series() if series.metric == _CALLS)
     notes = ("these are spans; calls as they were seen at sockets: --db",) if wish.span == flame.CALLS and seen else ()
-    return spanstacks.of_spans(latency, parts, calls), notes
+    code = spanstacks.Code(recording.samples("stack.span", where, intervals), view.shown)
+    return spanstacks.of_spans(latency, parts, calls, code), notes
 
 
 def _calls(recording: Recording, wish: Wish, intervals: Between | None) -> tuple[Subject, tuple[str, ...]]:
