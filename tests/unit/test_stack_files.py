@@ -44,6 +44,7 @@ STACKS = {
         ("evaluation (lane=heavy, try=2)", ("evaluation (lane=heavy, try=2)", "", 0, "")),
         ("foo(int)", ("foo(int)", "", 0, "")),
         ("[deeper frames cut]", ("[deeper frames cut]", "", 0, "")),
+        ("a\x1b[2J\0\udcff", (r"a\x1b[2J\x00\udcff", "", 0, "")),
         ("", ("", "", 0, "")),
     ],
 )

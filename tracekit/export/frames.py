@@ -6,6 +6,8 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
+from tracekit.units import printable
+
 KERNEL = "[kernel]"
 """What stands for the library of kernel frames, which end in `_[k]`."""
 
@@ -25,7 +27,12 @@ class Frame(NamedTuple):
 
 @lru_cache(maxsize=50_000)  # a program has few names and many stacks
 def parse(text: str) -> Frame:
-    """Read `qualname (file:line)`, `symbol (library)` and `symbol_[k]`; any other text is a name."""
+    """
+    Read `qualname (file:line)`, `symbol (library)` and `symbol_[k]`; any other text is a name.
+
+    Control codes become text: pprof prints names as they are, and Perfetto ends them at a NUL.
+    """
+    text = printable(text)
     if text.endswith("_[k]"):
         return Frame(text, library=KERNEL)
     if source := _SOURCE.fullmatch(text) or _LINE.fullmatch(text):

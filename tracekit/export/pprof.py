@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from tracekit.errors import UsageError
 from tracekit.export import frames
+from tracekit.units import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -49,7 +50,7 @@ def write(weights: Mapping[Stack, float], title: str, unit: str) -> bytes:
     ends = [0, *(round(end) for end in accumulate(weights[stack] for stack in stacks))]
     if ends[-1] > LARGEST:
         raise UsageError("cannot write pprof: the weights add up to more than 2^63", "another format")
-    tables = _Tables(title)
+    tables = _Tables(printable(title))
     samples = [_sample(tables, stack, end - begin) for stack, (begin, end) in zip(stacks, pairwise(ends), strict=True)]
     kind, what = _TYPES.get(unit, (unit, "count"))
     sample_type = _number(_TYPE, tables.string(kind)) + _number(_UNIT, tables.string(what))
@@ -91,7 +92,7 @@ class _Tables:
         yield from [_bytes(_MAPPING, self._mapping(name, place)) for name, place in self._libraries.items()]
         yield from self._lines
         yield from [_bytes(_FUNCTION, self._function(*key, place)) for key, place in self._functions.items()]
-        yield from (_bytes(_STRING, text.encode("utf-8", "backslashreplace")) for text in self._strings)
+        yield from (_bytes(_STRING, text.encode()) for text in self._strings)
 
     def _mapping(self, name: str, place: int) -> bytes:
         flags = (_HAS_FUNCTIONS, _HAS_FILENAMES, _HAS_LINE_NUMBERS)

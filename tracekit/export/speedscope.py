@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracekit import __version__
 from tracekit.export import frames
+from tracekit.units import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +29,7 @@ def write(weights: Mapping[Stack, float], title: str, unit: str) -> bytes:
     kept = [weights[stack] for stack in stacks]
     profile = {
         "type": "sampled",
-        "name": title,
+        "name": printable(title),
         "unit": _UNITS.get(unit, "none"),
         "startValue": 0,
         "endValue": sum(kept),
@@ -38,7 +39,7 @@ def write(weights: Mapping[Stack, float], title: str, unit: str) -> bytes:
     document = {
         "$schema": SCHEMA,
         "exporter": f"tracekit@{__version__}",
-        "name": title,
+        "name": printable(title),
         "activeProfileIndex": 0,
         "shared": {"frames": [_frame(text) for text in places]},
         "profiles": [profile],
@@ -50,5 +51,5 @@ def _frame(text: str) -> dict[str, Any]:
     """Return a frame; its name is the whole text where speedscope has no field for a part, and it merges by name."""
     parts = frames.parse(text)
     if not parts.file:
-        return {"name": text}
+        return {"name": printable(text)}
     return {"name": parts.name, "file": parts.file} | ({"line": parts.line} if parts.line else {})

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracekit.export import frames
 from tracekit.stacks import tree
+from tracekit.units import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,7 +57,7 @@ def write(weights: Mapping[Stack, float], title: str, unit: str) -> bytes:
 
 
 def _metadata(kind: str, track: int, name: str) -> Event:
-    return {"ph": "M", "name": kind, "pid": _PROCESS, "tid": track, "args": {"name": name}}
+    return {"ph": "M", "name": kind, "pid": _PROCESS, "tid": track, "args": {"name": printable(name)}}
 
 
 def _tracks(stacks: list[Stack]) -> Iterator[Event]:
@@ -90,7 +91,7 @@ def _slices(grown: Tree, ends: list[int]) -> Iterator[_Slice]:
 
 def _complete(piece: _Slice) -> Event:
     parts = frames.parse(piece.name)
-    event = {"ph": "X", "name": piece.name, "pid": _PROCESS, "tid": piece.track}
+    event = {"ph": "X", "name": printable(piece.name), "pid": _PROCESS, "tid": piece.track}
     event |= {"ts": piece.begin / 1000, "dur": (piece.end - piece.begin) / 1000}
     source = {"file": parts.file, "line": parts.line, "library": parts.library}
     args = {name: value for name, value in source.items() if value}
