@@ -264,7 +264,7 @@ def test_a_picture_of_spans(run: Run, databases: Path) -> None:
 
     words = [text.text or "" for text in ET.fromstring(out).iter(f"{SVG}text")]
     assert words[0] == "db.tk: spans evaluation, 20 s"
-    assert [word.rpartition(" ")[0].rpartition(" ")[0] for word in words[3:8]] == [
+    assert [word.rpartition(" ")[0].rpartition(" ")[0] for word in words[4:9]] == [
         "on-CPU",
         "run queue",
         "waiting for a database",
@@ -312,7 +312,7 @@ def test_a_folded_file_of_spans_is_drawn_as_they_are(run: Run, sample: Path, tmp
 
     _, out, _ = run("flamegraph", tmp_path / "x.folded", "--format", "svg")
 
-    assert " s in 6 stacks, read from" in out
+    assert " s in 8 stacks, read from" in out
     assert 'class="f b-lock' in out
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tracekit.commands.view import View
     from tracekit.recording.reader import Between, Recording
 
+_SAMPLES = {"cpu": "on CPU", "errors": "of failed calls"}
+
 
 def read(recording: Recording, view: View, role: str, intervals: Between | None) -> Found:
     """
@@ -69,11 +71,10 @@ def failures(recording: Recording, view: View, where: Mapping[str, str], interva
 
 
 def _notes(found: Profile, kind: str) -> Iterator[str]:
-    if kind != "off-cpu":
-        yield samples_words(found.samples, "on CPU" if kind == "cpu" else "of failed calls")
+    words = [] if kind == "off-cpu" else [samples_words(found.samples, _SAMPLES[kind])]
     whole = sum(found.weights.values())
     if kind != "errors" and whole:
-        yield f"code is known of {format_share(found.placed / whole)} of this time"
+        words.append(f"code is known of {format_share(found.placed / whole)} of this time")
+    yield "; ".join(words)
     if found.strange:
-        words = "calls" if kind == "errors" else "threads"
-        yield f"{format_count(found.strange)} samples are of {words} that nothing else was recorded of, and left out"
+        yield f"{format_count(found.strange)} more are of what nothing else was recorded of, and left out"

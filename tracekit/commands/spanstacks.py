@@ -104,9 +104,11 @@ def _only(weights: Weights, component: int, view: View, what: str) -> Weights:
 
 def _samples(recording: Recording, subject: Subject, bands: Iterable[tuple[str, Band]]) -> tuple[str, ...]:
     """Say how many samples there are of the spans of each band, and how few are too few."""
+    if subject.unmeasured:
+        return ()
     if not subject.code.samples:
         return (no_code(recording),)
-    return tuple(samples_words(subject.samples(band), words) for words, band in bands)
+    return ("; ".join(samples_words(subject.samples(band), words) for words, band in bands),)
 
 
 def _spans(
