@@ -11,7 +11,6 @@
 
 enum {
 	STACK_RING_BYTES = 1 << 22,
-	ANNOUNCED = 1 << 14,		// identities of stacks that the collector has
 	TOKEN_NS = 2000000,		// a thread may walk for that many waits a second, and in bursts of
 	MANY_TOKENS = 64,
 	LONG_WAIT_NS = 100000,		// waits below have no stack
@@ -29,7 +28,8 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, ANNOUNCED);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, MAX_ANNOUNCED);
 	__type(key, __u32);
 	__type(value, __u64);
 } announced SEC(".maps");
@@ -46,11 +46,12 @@ struct {
 	__type(value, struct failure);
 } failures SEC(".maps");
 
-static __always_inline struct layout *layout_of_process(__u32 tgid)
+static __always_inline struct layout *layout_of_process(__u32 tgid, __u32 *number)
 {
-	__u32 *number = bpf_map_lookup_elem(&layout_of, &tgid);
+	__u32 *known = bpf_map_lookup_elem(&layout_of, &tgid);
 
-	return number ? bpf_map_lookup_elem(&layouts, number) : NULL;
+	*number = known ? *known : 0;
+	return known ? bpf_map_lookup_elem(&layouts, known) : NULL;
 }
 
 // --- Walks ------------------------------------------------------------------------------------
@@ -58,7 +59,7 @@ static __always_inline struct layout *layout_of_process(__u32 tgid)
 // Walk the user's side of the running thread into *s*. Returns how many words that are.
 static __always_inline __u32 walk_user(struct scratch *s, struct task_struct *task, struct task_state *state)
 {
-	struct layout *layout = layout_of_process(task->tgid);
+	struct layout *layout = layout_of_process(task->tgid, &s->record.layout);
 	__u32 python = 0, natives = 0;
 
 	s->record.user = 0;
@@ -94,7 +95,7 @@ static __always_inline __u32 hash_kernel(struct scratch *s, long bytes)
 
 static __always_inline bool is_announced(__u64 identity)
 {
-	__u32 at = identity >> 8 & (ANNOUNCED - 1);
+	__u32 at = identity >> 8 & (MAX_ANNOUNCED - 1);
 	__u64 *known = bpf_map_lookup_elem(&announced, &at);
 
 	return known && *known == identity;
@@ -102,7 +103,7 @@ static __always_inline bool is_announced(__u64 identity)
 
 static __always_inline void announce(__u64 identity)
 {
-	__u32 at = identity >> 8 & (ANNOUNCED - 1);
+	__u32 at = identity >> 8 & (MAX_ANNOUNCED - 1);
 	__u64 *known = bpf_map_lookup_elem(&announced, &at);
 
 	if (known)
@@ -241,6 +242,8 @@ static __always_inline void end_wait(struct task_struct *task, struct task_state
 	s->record.reason = stack->reason;
 	s->record.span = stack->span;
 	s->record.python = s->record.natives = s->record.kernels = 0;
+	s->record.python_end = PYTHON_WHOLE;
+	s->record.native_end = NATIVE_WHOLE;
 	__builtin_memcpy(s->record.spans, stack->spans, sizeof(stack->spans));
 	mark_spans(state, task->tgid);
 	if (bpf_ringbuf_output(&stack_records, &s->record, sizeof(s->record), BPF_RB_NO_WAKEUP))

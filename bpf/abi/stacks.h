@@ -14,6 +14,7 @@ enum {
 	MAX_LAYOUTS = 1024,		// memories of processes that are known
 	MAX_PROCESSES = 4096,
 	MAX_CODE = 256,			// mappings with code, of one process
+	MAX_ANNOUNCED = 1 << 14,	// stacks that the collector is taken to know
 	MAX_UNWIND_ROWS = 1 << 21,	// of all libraries together
 	MAX_UNWIND_PAGES = 1 << 18,
 	UNWIND_PAGE_SHIFT = 10,
@@ -120,6 +121,8 @@ struct stack_record {		// a sample, a wait or a failed call; frames follow where
 	__u8 python_end;
 	__u8 native_end;
 	__u8 unused[3];
+	__u32 layout;		// by which it was walked; 0: none
+	__u32 unused2;
 	// __u64 words[]
 };
-_Static_assert(sizeof(struct stack_record) == 128, "wire format changed: raise WIRE_VERSION");
+_Static_assert(sizeof(struct stack_record) == 136, "wire format changed: raise WIRE_VERSION");

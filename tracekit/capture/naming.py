@@ -127,6 +127,14 @@ class Names:
         """Return the name of a kind of spans by its small id, "" outside of spans."""
         return self._span(number).get("span", "")
 
+    def span_labels(self, number: int) -> Mapping[str, str]:
+        """Return the labels of a kind of spans by its small id, none outside of spans."""
+        return self._span(number)
+
+    def thread(self, number: int) -> str:
+        """Return the name of threads whose name has id *number*."""
+        return self._name(number)
+
     def role(self, number: int) -> str:
         """Return the role of the processes whose name has id *number*."""
         return self._role(self._name(number))

@@ -19,6 +19,7 @@ from tracekit.capture.naming import Names, counter
 from tracekit.capture.resources import Resources
 from tracekit.capture.signals import Signals
 from tracekit.capture.spans import Spans
+from tracekit.capture.stacks import Stacks
 from tracekit.capture.wire import A_THREAD, LIFE_BOARD
 from tracekit.capture.workload import Command, cgroup_id, check_pids, open_pidfds
 from tracekit.errors import DiskFullError
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 CHECKPOINT_TICKS = 256
 LATE_BY = 2
 """An interval this many times its length had no collector for a while: it is marked partial."""
+STACKS_NS = 100_000_000
+"""How often stacks are named: later the code that they speak of may be another."""
 TEXTS_NS = 50_000_000
 """How often texts of calls are taken out of their ring, which holds 1870: to be woken for each would cost more."""
 _SETTLE_S = 0.002
@@ -107,6 +110,8 @@ def record(
         if kernel.db_maps:
             ports.write(kernel.db_maps["db_ports"], options.db_ports)
         kernel.attach()
+        if options.stacks:
+            kernel.load_stacks()
         start_ns = time.monotonic_ns()
         tasks = kernel.mark()
         took_ms = (time.monotonic_ns() - begin_ns) / 1e6
@@ -139,6 +144,7 @@ class _Session:
         self._spans = Spans(kernel, self._lives.role_of, options.role, start_ns)
         self._databases = Databases(kernel.db_maps, options, self._role) if kernel.db_maps else None
         self._names = Names(kernel.name, options.role, self._spans.labels, self._call_labels)
+        self._stacks = Stacks(kernel, self._names) if options.stacks else None
         self._lives.found(tasks)
         self._spans.scan(self._lives.tgids)
         kernel.probe_libraries(self._lives.tgids)
@@ -162,7 +168,10 @@ class _Session:
         return self._databases.labels(key) if self._databases else {}
 
     def drain(self) -> None:
-        """Take the process records that have come, and texts of calls of databases."""
+        """Take what has come: records of processes, ends of spans, stacks, texts of calls of databases."""
+        ended = self._spans.drain()
+        if self._stacks:
+            self._stacks.drain(ended)
         if self._databases:
             self._databases.drain()
         for record in self.kernel.lives():
@@ -177,6 +186,8 @@ class _Session:
         self.kernel.settle_calls(now - _ANSWERED_NS)
         self._spans.scan(self._lives.tgids)
         self.kernel.probe_libraries(self._lives.tgids)
+        if self._stacks:
+            self._stacks.forget(self._lives.tgids)
         self._lives.settle(self._open_ns)
         self._collect(now)
         self._append(now)
@@ -193,6 +204,8 @@ class _Session:
         self.kernel.costs()
         under_way = self.kernel.report()
         self.drain()
+        if self._stacks:
+            self._stacks.finish()
         self._lives.finish(under_way)
         self._spans.scan(self._lives.tgids)
         rest = [(self._names.task_stack(task), max(0, now - task.since_ns)) for task in under_way]
@@ -203,6 +216,8 @@ class _Session:
         self._append(now)
         self._checkpoint(rest)
         self._spans.close()
+        if self._stacks:
+            self._stacks.close()
         self._writer.finish([self._in_flight(task, now) for task in under_way], self._end(reason, under_way, now))
 
     def progress(self) -> Progress:
@@ -220,7 +235,8 @@ class _Session:
         return Summary(reason, self.progress(), self.intervals, losses, missing, exit_code)
 
     def _missing(self) -> list[str]:
-        return [*self.kernel.missing, *self.meter.missing, *self._resources.missing, *self._spans.missing]
+        stacks = self._stacks.missing if self._stacks else []
+        return [*self.kernel.missing, *self.meter.missing, *self._resources.missing, *self._spans.missing, *stacks]
 
     def _collect(self, now: int) -> None:
         """Gather what this interval added, from every source."""
@@ -231,6 +247,8 @@ class _Session:
         self._collect_lives()
         if self._databases:
             self._databases.collect(self._batch, now)
+        if self._stacks:
+            self._stacks.collect(self._batch)
         for series, value in self._resources.sample():
             self._batch.value(series, value)
         self._batch.value(_CPU, on_cpu_ns / max(1, now - self._open_ns))
@@ -292,13 +310,15 @@ class _Session:
         self._spans.whole(sums)
         if self._databases:
             self._databases.whole(sums)
+        if self._stacks:
+            self._stacks.whole(sums)
         for key, account in self.kernel.account_sums():
             for frames, weight, count in self._names.stacks(key, account):
                 sums.stack(frames, weight, count)
         for frames, weight in rest:
             sums.stack(frames, weight, 0)
         tick = sums.tick(Interval(0, 0), [])
-        self._writer.checkpoint(tick.histograms, tick.stacks, tick.parts)
+        self._writer.checkpoint(tick.histograms, tick.stacks, tick.parts, tick.samples)
 
     def _in_flight(self, task: Task, now: int) -> InFlight:
         role, thread, state, *wait = self._names.task_stack(task)
@@ -336,7 +356,9 @@ class _Loop:
         self._signals = signals
         self._command = command
         self._waiting = set(ends)
-        self._longest_ns = TEXTS_NS if session.options.db_text else session.options.interval_ns
+        options = session.options
+        every = (options.db_text, TEXTS_NS), (options.stacks, STACKS_NS), (True, options.interval_ns)
+        self._longest_ns = min(length_ns for is_on, length_ns in every if is_on)
         self._has_processes = has_processes  # also where all had ended before they could be watched
         self._poller = select.poll()
         for descriptor in (*ends, signals.descriptor, session.kernel.ring.descriptor):

@@ -50,6 +50,7 @@ class Spans:
         self._role = role
         self._whole = Breakdown()
         self._limits: dict[int, int] = {}
+        self._slow: list[SlowSpan] = []
         self._lost = 0
 
     def labels(self, number: int) -> Mapping[str, str]:
@@ -83,6 +84,12 @@ class Spans:
             if facts.mode:
                 self._kernel.read_spans(facts.tgid, facts.mode, facts.threads_at or facts.tls_offset, facts.tls_module)
 
+    def drain(self) -> list[SlowSpan]:
+        """Take the records of spans that have come, and return those that stacks were taken in."""
+        found = list(self._kernel.slow_spans())
+        self._slow += [slow for slow in found if slow.flags & wire.SPAN_SLOW]
+        return [slow for slow in found if slow.flags & wire.SPAN_STACKS]
+
     def collect(self, batch: Batch, calls: Callable[[Key], Series]) -> None:
         """Gather what the last interval added; *calls* names the series of the parts of calls of databases."""
         collected = self._boards.collect()
@@ -106,7 +113,8 @@ class Spans:
         self._collect_slowest(batch)
 
     def _collect_slowest(self, batch: Batch) -> None:
-        kept, limits = slowest(self._kernel.slow_spans())
+        kept, limits = slowest(self._slow)
+        self._slow = []
         for slow in kept:
             batch.exemplar(self._series(slow.span, slow.role), exemplar(slow))
         for span in self._limits.keys() | limits.keys():

@@ -67,6 +67,8 @@ _OPTIONS = (
     click.option("--db-port", "db_ports", type=db_port, multiple=True, metavar="PORT=SYSTEM", help=_DB_PORT),
     click.option("--db-text", is_flag=True, help="Statements too, without their literals."),
     click.option("--db-uprobes", is_flag=True, help="Calls inside libpq, libsqlite3 and libmariadb too; needs root."),
+    click.option("--stacks/--no-stacks", default=True, help="In which functions it runs, waits and fails [on]."),
+    click.option("--stack-hz", type=click.Choice(["49", "99"]), default="49", help="Samples a second of each CPU [49]."),
     click.option("--role", "roles", type=role, multiple=True, help="Call processes whose name matches GLOB by NAME."),
 )
 
@@ -99,6 +101,8 @@ def run(target: dict[str, Any], given: dict[str, Any]) -> None:
         db_ports=given["db_ports"],
         db_text=given["db_text"],
         db_libraries=given["db_uprobes"],
+        stacks=given["stacks"],
+        stack_hz=int(given["stack_hz"]),
         interval_ns=interval,
         duration_ns=given["duration"],
         force=given["force"],

@@ -15,6 +15,7 @@ STACK_SPANS = 8
 MAX_LAYOUTS = 1024
 MAX_PROCESSES = 4096
 MAX_CODE = 256
+MAX_ANNOUNCED = 1 << 14
 MAX_UNWIND_ROWS = 1 << 21
 MAX_UNWIND_PAGES = 1 << 18
 UNWIND_PAGE_SHIFT = 10
@@ -40,11 +41,11 @@ PYTHON_ENDS = ("none", "whole", "cut", "starting", "unreadable")
 NATIVE_ENDS = ("none", "whole", "cut", "no mapping", "no row", "unknown", "unreadable", "signal")
 """Words of enum native_end, by value."""
 PYTHON_CUT, PYTHON_STARTING, PYTHON_UNREADABLE = 2, 3, 4
-NATIVE_WHOLE, NATIVE_CUT = 1, 2
+NATIVE_NONE, NATIVE_WHOLE, NATIVE_CUT, NATIVE_NO_MAPPING, NATIVE_NO_ROW = range(5)
 
-RECORD = struct.Struct(f"=4Q{STACK_SPANS}Q4I3H7B3x")
+RECORD = struct.Struct(f"=4Q{STACK_SPANS}Q4I3H7B3xI4x")
 """at, weight, user, kernel, spans[8], tgid, pid, role, thread, nr, err, span, kind, reason, python, natives, kernels,
-python_end, native_end; words follow."""
+python_end, native_end, layout; words follow."""
 RECORDS_BYTES = 1 << 22
 SLEEPER = struct.Struct(f"=4Q4I{MAX_KERNEL_FRAMES}Q")
 """struct sleeper of stacks.bpf.c: pc, sp, bp, pointer, pid, tgid, running, kernels, kernel[64]."""

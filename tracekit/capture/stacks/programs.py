@@ -42,6 +42,7 @@ class Programs:
         maps = self._loaded.maps
         self.rows = map_array(maps["unwind_rows"], 8 * layout.MAX_UNWIND_ROWS, write=True)
         self.pages = map_array(maps["unwind_pages"], 8 * layout.MAX_UNWIND_PAGES, write=True)
+        self._announced = map_array(maps["announced"], 8 * layout.MAX_ANNOUNCED, write=True)
         self._ring = Ring(maps["stack_records"], layout.RECORDS_BYTES)
 
     def attach(self) -> list[int]:
@@ -70,6 +71,10 @@ class Programs:
     def records(self) -> Iterator[bytes]:
         """Yield the records that have come: `layout.RECORD`, then words."""
         return self._ring.drain()
+
+    def forget(self) -> None:
+        """Have the frames of every stack sent again."""
+        self._announced[:] = bytes(len(self._announced))
 
     def set_layout(self, number: int, packed: bytes) -> None:
         """Say where the memory of layout *number* has its code."""

@@ -1,0 +1,199 @@
+"""
+Stacks: in which functions the target runs, waits, and has calls that fail.
+
+The kernel's side walks (bpf/stacks.bpf.c) and sends words; here they get names, while the process that they
+speak of is still as it was. What belongs to a span waits until it is known how long the span became.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from typing import TYPE_CHECKING, NamedTuple
+
+from tracekit.capture import syscalls, wire
+from tracekit.capture.lives import slot_of
+from tracekit.capture.stacks import layout
+from tracekit.capture.stacks.memories import Memories
+from tracekit.capture.stacks.samples import Samples
+from tracekit.capture.stacks.texts import Texts
+from tracekit.records import BUCKET_SHIFT, Loss, Series, labels_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from tracekit.capture.batch import Batch
+    from tracekit.capture.kernel import Kernel
+    from tracekit.capture.naming import Names
+    from tracekit.capture.readings import SlowSpan
+    from tracekit.capture.stacks.samples import Sample
+    from tracekit.capture.stacks.texts import Frames
+
+MOST_OPEN = 1 << 15
+"""Spans whose stacks wait for their end; beyond it the oldest are given up, and counted."""
+ON_CPU = "on-CPU"
+PATIENCE_S = 5.0
+"""How long the end of a recording waits for names."""
+_PAUSE_S = 0.02
+
+
+class _About(NamedTuple):
+    """What a stack is of: a series by small ids. `bucket` -1: of no span; `nr` and `err` as the kind has them."""
+
+    kind: int
+    role: int
+    thread: int
+    span: int
+    reason: int
+    nr: int
+    err: int
+    bucket: int = -1
+
+
+class _Stack(NamedTuple):
+    """Identities of the user's and the kernel's side, and of the names of the Python frames as they were."""
+
+    user: int
+    python: int
+    kernel: int
+
+
+class Stacks:
+    """The stacks of one recording, from its programs to its series."""
+
+    def __init__(self, kernel: Kernel, names: Names) -> None:
+        self._kernel = kernel
+        self._names = names
+        self._samples: Samples | None = None
+        self._memories: Memories | None = None
+        self._texts = Texts()
+        self._rows: defaultdict[tuple[_About, _Stack], list[int]] = defaultdict(lambda: [0, 0])
+        self._spans: dict[tuple[int, int], dict[tuple[int, int, _Stack], list[int]]] = {}
+        self._whole: defaultdict[tuple[Series, int, Frames], list[int]] = defaultdict(lambda: [0, 0])
+        self._given_up = 0
+
+    @property
+    def missing(self) -> list[str]:
+        """What has no names, each one line with its reason."""
+        return [*self._texts.missing, *(self._memories.missing if self._memories else ())]
+
+    def losses(self) -> list[Loss]:
+        """Return what was lost since the start."""
+        return [Loss("span_stack", self._given_up)] if self._given_up else []
+
+    def _begin(self) -> bool:
+        programs = self._kernel.take_stacks()
+        if programs:
+            self._samples = Samples(programs.records, programs.forget)
+            self._memories = Memories(programs, self._texts.symbols)
+        return self._samples is not None
+
+    def drain(self, ended: Iterable[SlowSpan]) -> None:
+        """Take the stacks that have come; *ended*: spans that ended before, and have some."""
+        if not self._samples and not self._begin():
+            return
+        if not self._samples or not self._memories:
+            return
+        found = list(self._samples.drain())
+        self._memories.learn(self._samples.wanted, self._samples.outgrown)
+        users = {
+            sample.user: self._samples.users[sample.user] for sample in found if sample.user in self._samples.users
+        }
+        self._texts.learn(users, self._memories)
+        for sample in found:
+            self._add(sample)
+        for slow in ended:
+            self._end(slow)
+
+    def _add(self, sample: Sample) -> None:
+        stack = _Stack(sample.user, self._texts.python_of(sample.user), sample.kernel)
+        where = sample.role, sample.thread, sample.span, sample.reason
+        if sample.kind == layout.STACK_ERROR:
+            self._count(_About(sample.kind, *where, sample.nr, sample.err), stack, sample.weight, sample.weight)
+            return
+        self._count(_About(sample.kind, *where, sample.nr, 0), stack, sample.weight, 1)
+        for start_ns in sample.spans:
+            inside = self._spans.setdefault((sample.tgid, start_ns), {})
+            row = inside.setdefault((sample.kind, sample.reason, stack), [0, 0])
+            row[0] += sample.weight
+            row[1] += 1
+        while len(self._spans) > MOST_OPEN:
+            del self._spans[next(iter(self._spans))]
+            self._given_up += 1
+
+    def _count(self, about: _About, stack: _Stack, weight: int, count: int) -> None:
+        row = self._rows[about, stack]
+        row[0] += weight
+        row[1] += count
+
+    def _end(self, slow: SlowSpan) -> None:
+        bucket = slot_of(slow.duration_ns) >> BUCKET_SHIFT
+        for (kind, reason, stack), row in self._spans.pop((slow.tgid, slow.start_ns), {}).items():
+            self._count(_About(kind, slow.role, 0, slow.span, reason, 0, 0, bucket), stack, *row)
+
+    def collect(self, batch: Batch) -> None:
+        """Gather what has its names; the rest stays for the next interval."""
+        rows, later = self._rows, []
+        self._rows = defaultdict(lambda: [0, 0])
+        for place, (weight, count) in rows.items():
+            about, stack = place
+            frames = self._frames(stack)
+            if frames is None or not self._names.is_known(about.span):
+                later.append((place, [weight, count]))
+                continue
+            series, bucket = self._series(about), max(0, about.bucket)
+            batch.sample(series, bucket, frames, weight, count)
+            whole = self._whole[series, bucket, frames]
+            whole[0] += weight
+            whole[1] += count
+        self._rows.update(later)
+
+    def _frames(self, stack: _Stack) -> Frames | None:
+        if not self._samples or not self._memories:
+            return None
+        user, kernel = self._samples.users.get(stack.user), self._samples.kernels.get(stack.kernel, ())
+        return self._texts.frames(stack, user, kernel, self._memories)
+
+    def _series(self, about: _About) -> Series:
+        labels = {**self._names.span_labels(about.span), "role": self._names.role(about.role)}
+        reason = wire.REASONS[about.reason]
+        if about.bucket >= 0:
+            labels["state"] = ON_CPU if about.kind == layout.STACK_CPU else reason
+            return Series("stack.span", labels_of(labels), "stacks", "ns")
+        if about.kind == layout.STACK_ERROR:
+            labels |= {"syscall": syscalls.call_name(about.nr), "errno": syscalls.error_name(about.err)}
+            return Series("stack.errors", labels_of(labels), "stacks", "count")
+        labels["thread"] = self._names.thread(about.thread)
+        if about.kind == layout.STACK_CPU:
+            return Series("stack.oncpu", labels_of(labels), "stacks", "ns")
+        labels |= {"reason": reason, "syscall": syscalls.call_name(about.nr)}
+        return Series("stack.offcpu", labels_of(labels), "stacks", "ns")
+
+    def whole(self, batch: Batch) -> None:
+        """Gather all since the recording began, as of the last `collect`."""
+        for place, (weight, count) in self._whole.items():
+            batch.sample(*place, weight, count)
+
+    def forget(self, living: Collection[int]) -> None:
+        """Let go of processes that have ended, and of spans that nobody will end."""
+        if self._memories:
+            self._memories.forget(living)
+        if len(self._spans) > MOST_OPEN // 2:
+            self._spans = {key: inside for key, inside in self._spans.items() if key[0] in living}
+
+    def finish(self) -> None:
+        """Wait for the names of all that has come."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline and not self._is_named():
+            self._texts.settle(PATIENCE_S)
+            time.sleep(_PAUSE_S)
+
+    def _is_named(self) -> bool:
+        stacks = {stack for _, stack in self._rows}
+        return None not in [self._frames(stack) for stack in stacks]
+
+    def close(self) -> None:
+        """Let go of the target's memory, and of whoever makes tables and names."""
+        if self._memories:
+            self._memories.close()
+        self._texts.close()

@@ -1,0 +1,170 @@
+"""Whose memory is laid out how: what the walkers need of each process, and who can name its Python code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tracekit.capture.libraries import elf
+from tracekit.capture.libraries.mapped import Identity, UnfitError
+from tracekit.capture.stacks import layout, mappings, symbols
+from tracekit.capture.stacks.code import Codes
+from tracekit.capture.stacks.interpreter import UnknownPythonError, find
+from tracekit.capture.stacks.layouts import Layouts
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from tracekit.capture.libraries.elf import Segment
+    from tracekit.capture.stacks.programs import Programs
+    from tracekit.capture.stacks.samples import User
+    from tracekit.capture.stacks.symbols import Symbols
+
+NO_PYTHON = bytes(layout.PYTHON.size)
+AGAIN_S = 1.0
+"""A process that loads libraries is looked at once in so long."""
+_SPARE = 64
+"""Layouts that are free when no longer used ones are looked for."""
+
+
+class Memories:
+    """
+    The memories of the processes that are walked.
+
+    Args:
+        programs: the walkers. names: of native frames; it is told where processes have their code.
+    """
+
+    def __init__(self, programs: Programs, names: Symbols) -> None:
+        self._programs = programs
+        self._names = names
+        self._owners: dict[int, int] = {}
+        self._segments: dict[Identity, list[Segment]] = {}
+        self._layouts = Layouts(programs.rows, programs.pages)
+        self._codes: dict[int, Codes] = {}
+        self._pythons: dict[int, bytes] = {}
+        self._numbers: dict[int, int] = {}
+        self._looked: dict[int, float] = {}
+        self._free = list(range(layout.MAX_LAYOUTS - 1, 0, -1))
+        self._missing: dict[str, None] = {}
+        self._gone: set[int] = set()
+
+    @property
+    def missing(self) -> list[str]:
+        """What cannot be walked, each one line with its reason."""
+        return list(self._missing)
+
+    def learn(self, wanted: set[int], outgrown: set[int]) -> None:
+        """Tell the walkers of processes that they asked for; both sets are emptied."""
+        now = time.monotonic()
+        for tgid in wanted:
+            self._look(tgid, anew=True)
+        for tgid in {each for each in outgrown if now - self._looked.get(each, 0) > AGAIN_S}:
+            self._look(tgid)
+        wanted.clear()
+        outgrown.clear()
+        if self._layouts.poll():
+            for tgid in self._numbers:
+                self._write(tgid)
+
+    def _look(self, tgid: int, *, anew: bool = False) -> None:
+        self._looked[tgid] = time.monotonic()
+        if anew or tgid not in self._pythons:
+            self._find_python(tgid)
+        if anew:
+            self._numbers.pop(tgid, None)
+        self._write(tgid)
+        self._tell_code(tgid)
+
+    def _tell_code(self, tgid: int) -> None:
+        """Say where a process has code, to whoever gives it names."""
+        process = Path(f"/proc/{tgid}")
+        with contextlib.suppress(OSError):
+            found, _ = mappings.mappings(process)
+            avoided = mappings.served(process)
+            self._names.know(tgid, [code for each in found for code in self._code(process, each, avoided)])
+
+    def _code(self, process: Path, mapping: mappings.Mapping, avoided: frozenset[bytes]) -> Iterator[symbols.Mapping]:
+        try:
+            if mapping.path == mappings.VDSO:
+                which, opened = Identity(0, 0, 0, 0), mappings.vdso_file
+            else:
+                which, opened = mappings.identity(process, mapping, avoided), partial(_opened, process, mapping)
+            if which not in self._segments:
+                self._segments[which] = _segments(opened())
+        except (OSError, UnfitError, elf.NotElfError):
+            return
+        bias = mappings.bias_of(mapping, self._segments[which])
+        if bias is not None:
+            library = os.path.basename(mapping.path).decode(errors="backslashreplace")
+            yield symbols.Mapping(mapping.start, mapping.end, bias, which, library, opened)
+
+    def _find_python(self, tgid: int) -> None:
+        self._codes.pop(tgid, None)
+        self._pythons[tgid] = NO_PYTHON
+        try:
+            found = find(tgid)
+        except UnknownPythonError as error:
+            self._missing[f"Python frames of process {tgid}: {error}"] = None
+            return
+        if found:
+            self._pythons[tgid] = found.packed()
+            self._codes[tgid] = Codes(tgid, found)
+
+    def _write(self, tgid: int) -> None:
+        if tgid not in self._numbers:
+            if len(self._free) < _SPARE:
+                self._make_room()
+            if not self._free:
+                self._missing["stacks of some processes: too many at a time"] = None
+                return
+            self._numbers[tgid] = self._free.pop()
+            self._owners[self._numbers[tgid]] = tgid
+        number = self._numbers[tgid]
+        with contextlib.suppress(OSError):  # it has gone
+            self._programs.set_layout(number, self._layouts.pack(tgid, self._pythons[tgid]))
+            self._programs.give_layout(tgid, number)
+
+    def _make_room(self) -> None:
+        """Drop the layouts that no process has any more, children that have their parent's included."""
+        used = self._programs.layouts_in_use() | set(self._numbers.values())
+        for number in set(range(1, layout.MAX_LAYOUTS)) - used - set(self._free):
+            self._programs.drop_layout(number)
+            self._free.append(number)
+
+    def python_names(self, tgid: int, words: Iterable[int]) -> dict[int, str]:
+        """Return the frames that *words* of a process stand for, as they are at this moment."""
+        codes = self._codes.get(tgid)
+        return codes.names(words) if codes else {}
+
+    def owner(self, user: User) -> int:
+        """Return the process whose memory a stack was walked by: a child's may be its parent's."""
+        return user.tgid if user.tgid in self._numbers else self._owners.get(user.layout, user.tgid)
+
+    def forget(self, living: Collection[int]) -> None:
+        """Let go of processes that had ended by the last call of this: what came from them has its names by now."""
+        gone = (self._numbers.keys() | self._pythons.keys()) - set(living)
+        for tgid in gone & self._gone:
+            self._names.forget(tgid)
+            for table in (self._codes, self._pythons, self._numbers, self._looked):
+                table.pop(tgid, None)
+        self._gone = gone
+
+    def close(self) -> None:
+        """End whoever makes tables."""
+        self._layouts.close()
+
+
+def _opened(process: Path, mapping: mappings.Mapping) -> int:
+    return mappings.opened(process, mapping)[0]
+
+
+def _segments(file: int) -> list[Segment]:
+    try:
+        return elf.code(file)
+    finally:
+        os.close(file)

@@ -1,0 +1,104 @@
+"""Words to frames: Python's while the process is as it was, native and kernel ones when their tables are read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tracekit.capture.stacks import layout
+from tracekit.capture.stacks.kallsyms import Kernel
+from tracekit.capture.stacks.merging import CUT, STARTING, UNREADABLE, merge
+from tracekit.capture.stacks.symbols import Symbols
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tracekit.capture.stacks.memories import Memories
+    from tracekit.capture.stacks.samples import User
+
+Frames = tuple[str, ...]
+Python = tuple[str | None, ...]
+"""Frames innermost first; None where C called the interpreter."""
+
+_MOST_KEPT = 1 << 16
+_MARKS = {layout.PYTHON_CUT: CUT, layout.PYTHON_STARTING: STARTING, layout.PYTHON_UNREADABLE: UNREADABLE}
+
+
+class Texts:
+    """Names of the frames of one recording."""
+
+    def __init__(self) -> None:
+        self.symbols = Symbols()
+        self._kernel = Kernel()
+        self._numbers: dict[Python, int] = {(): 0}
+        self._pythons: list[Python] = [()]
+        self._last: dict[int, int] = {}
+        self._kept: dict[tuple[int, int, int], Frames] = {}
+
+    @property
+    def missing(self) -> list[str]:
+        """What has no names, each one line with its reason."""
+        return [self._kernel.problem] if self._kernel.problem else []
+
+    def learn(self, users: Mapping[int, User], memories: Memories) -> None:
+        """Name the Python frames of stacks that were seen just now."""
+        words: dict[int, set[int]] = {}
+        for user in users.values():
+            words.setdefault(memories.owner(user), set()).update(user.python)
+        names = {tgid: memories.python_names(tgid, found) for tgid, found in words.items()}
+        for ident, user in users.items():
+            python = _python(user, names[memories.owner(user)])
+            number = self._numbers.get(python)
+            if number is None:
+                number = self._numbers[python] = len(self._pythons)
+                self._pythons.append(python)
+            self._last[ident] = number
+
+    def python_of(self, ident: int) -> int:
+        """Return the number of the Python frames that a stack of the user's side had when it was last learnt."""
+        return self._last.get(ident, 0)
+
+    def frames(
+        self, stack: tuple[int, int, int], user: User | None, kernel: Sequence[int], memories: Memories
+    ) -> Frames | None:
+        """
+        Return the frames of a stack, root first; None: ask again, names are being looked up.
+
+        Args:
+            stack: identity of the user's side, number of its Python frames, identity of the kernel's side.
+            user, kernel: their words.
+        """
+        known = self._kept.get(stack)
+        if known is not None:
+            return known
+        natives = self._natives(user, memories) if user else ()
+        kernels = self._kernel.frames(kernel) if kernel else ()
+        if natives is None or kernels is None:
+            return None
+        whole = user is None or user.native_end == layout.NATIVE_WHOLE
+        if len(self._kept) >= _MOST_KEPT:
+            self._kept.clear()
+        frames = self._kept[stack] = merge(self._pythons[stack[1]], natives, kernels, native_whole=whole)
+        return frames
+
+    def _natives(self, user: User, memories: Memories) -> tuple[str, ...] | None:
+        addresses = [word - (place > 0) for place, word in enumerate(user.native)]
+        names = self.symbols.names(memories.owner(user), addresses)
+        if len(names) < len(set(addresses)):
+            return None
+        return tuple(names[address] for address in addresses)
+
+    def settle(self, timeout_s: float) -> bool:
+        """Wait for names that are being looked up; tell whether all have come."""
+        return self.symbols.settle(timeout_s)
+
+    def close(self) -> None:
+        """End whoever looks names up."""
+        self.symbols.close()
+
+
+def _python(user: User, names: Mapping[int, str]) -> Python:
+    frames = [None if word == layout.PYTHON_ENTERED else names.get(word, UNREADABLE) for word in user.python]
+    frames = [frame for frame in frames if frame != ""]  # made by the interpreter: nobody wrote them
+    if user.python_end in _MARKS:
+        frames.append(_MARKS[user.python_end])
+    return tuple(frames)
