@@ -1,0 +1,197 @@
+"""
+Where processes have their code, as the stack walkers of the kernel want to know it: struct layout of bpf/abi/stacks.h.
+
+    layouts = Layouts(rows, pages)
+    content = layouts.pack(pid, python)
+    if layouts.poll(): ...  # tables have come: pack what was packed before again
+
+The rows of a library are in the arrays once, whatever the number of processes that have it mapped. Until its table
+has come a library has none, and is walked by frame pointers.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tracekit.capture.libraries.mapped import Identity, UnfitError
+from tracekit.capture.stacks.layout import (
+    CODE,
+    LAYOUT_BYTES,
+    LAYOUT_HEAD,
+    MAX_UNWIND_PAGES,
+    MAX_UNWIND_ROWS,
+)
+from tracekit.capture.stacks.mappings import VDSO, Mapping, bias_of, identity, mappings, opened, served, vdso, vdso_file
+from tracekit.capture.stacks.tables import Made, Tables
+
+if TYPE_CHECKING:
+    import mmap
+
+    from tracekit.capture.libraries.elf import Segment
+
+_MOST_LIBRARIES = 4096
+_WORD = 8
+_AGAIN_S = 1.0
+_U64 = (1 << 64) - 1
+_OF_KERNEL = Identity(0, 0, 0, 0)
+
+
+@dataclass
+class _Library:
+    """A file, and where its rows are; segments: of code, as far as they are known."""
+
+    first_row: int = 0
+    rows: int = 0
+    first_page: int = 0
+    pages: int = 0
+    segments: list[Segment] = field(default_factory=list)
+
+
+class Layouts:
+    """
+    The tables of all libraries, and who has them mapped.
+
+    Args:
+        rows, pages: writable memory of the arrays unwind_rows and unwind_pages, 8 bytes an element.
+        root: of /proc.
+    """
+
+    def __init__(self, rows: mmap.mmap, pages: mmap.mmap, root: Path = Path("/proc")) -> None:
+        self.full = 0
+        """Libraries that there is no room for."""
+        self.torn = 0
+        """Files without a table, as they are none for x86_64, or are torn."""
+        self.left_out = 0
+        """Mappings of processes that have too many; again each time such a process is packed."""
+        self._memory = memoryview(rows), memoryview(pages)
+        self._root = root
+        self._tables = Tables()
+        self._libraries: dict[Identity, _Library] = {}
+        self._asked: dict[int, _Library] = {}
+        self._refused: set[tuple[bytes, int]] = set()
+        self._questions = 0
+        self._changed = False
+        self._told = 0.0
+        self._next_row = self._next_page = 0
+
+    @property
+    def descriptor(self) -> int:
+        """Readable when poll() should be called; call it every few seconds anyway."""
+        return self._tables.descriptor
+
+    @property
+    def refused(self) -> int:
+        """Files without a table, as they cannot be opened, or nobody knows when they would answer."""
+        return len(self._refused)
+
+    @property
+    def cpu_ns(self) -> int:
+        """What making the tables has taken, in another process."""
+        return self._tables.cpu_ns
+
+    def pack(self, pid: int, python: bytes) -> bytes:
+        """
+        Return struct layout of a process; *python* is struct python.
+
+        Raises:
+            OSError: it has gone, or may not be looked at.
+        """
+        process = self._root / str(pid)
+        found, left_out = mappings(process)
+        avoided = served(process)
+        self.left_out += left_out
+        known: dict[tuple[bytes, int, bytes], _Library | None] = {}
+        for mapping in found:
+            file = mapping.device, mapping.inode, mapping.path
+            if file not in known:
+                known[file] = self._library(process, mapping, avoided)
+        codes = b"".join(_code(each, known[each.device, each.inode, each.path]) for each in found)
+        return (LAYOUT_HEAD.pack(python, len(found), 0) + codes).ljust(LAYOUT_BYTES, b"\0")
+
+    def poll(self) -> bool:
+        """Take the tables that have come, and tell whether layouts must be packed again: once a second at most."""
+        for made in self._tables.made():
+            self._take(made, self._asked.pop(made.number))
+            self._changed = True
+        now = time.monotonic()
+        if not self._changed or (self._asked and now - self._told < _AGAIN_S):
+            return False
+        self._changed, self._told = False, now
+        return True
+
+    def close(self) -> None:
+        """End the process that makes tables, and let go of the arrays."""
+        self._tables.close()
+        for memory in self._memory:
+            memory.release()
+
+    def _library(self, process: Path, mapping: Mapping, avoided: frozenset[bytes]) -> _Library | None:
+        """Return the library behind a mapping, asked for if nobody did so; None: it cannot have a table."""
+        if mapping.path == VDSO and mapping.end - mapping.start != len(vdso()):
+            return None  # of another kind of process
+        try:
+            which = _OF_KERNEL if mapping.path == VDSO else identity(process, mapping, avoided)
+            known = self._libraries.get(which)
+            return known or self._ask(process, mapping, which)
+        except (OSError, UnfitError):
+            if len(self._refused) < _MOST_LIBRARIES:
+                self._refused.add((mapping.device, mapping.inode))
+            return None
+
+    def _ask(self, process: Path, mapping: Mapping, which: Identity) -> _Library | None:
+        if len(self._libraries) >= _MOST_LIBRARIES:
+            self.full += 1
+            return None
+        file, which = (vdso_file(), which) if mapping.path == VDSO else opened(process, mapping)
+        try:
+            asked = self._tables.ask(self._questions, file)
+        finally:
+            os.close(file)
+        if not asked:
+            return None  # it will be, when answers have come
+        library = self._libraries[which] = self._asked[self._questions] = _Library()
+        self._questions += 1
+        return library
+
+    def _take(self, made: Made, library: _Library) -> None:
+        """Copy a table to where the walkers see it."""
+        if made.file < 0:
+            self.torn += 1
+            return
+        try:
+            library.segments = made.segments
+            if self._next_row + made.rows > MAX_UNWIND_ROWS or self._next_page + made.pages > MAX_UNWIND_PAGES:
+                self.full += 1
+                return
+            _copy(made.file, 0, self._memory[0], self._next_row, made.rows)
+            _copy(made.file, made.rows, self._memory[1], self._next_page, made.pages)
+        finally:
+            os.close(made.file)
+        library.first_row, library.rows = self._next_row, made.rows
+        library.first_page, library.pages = self._next_page, made.pages
+        self._next_row += made.rows
+        self._next_page += made.pages
+
+
+def _copy(file: int, first: int, memory: memoryview, to: int, count: int) -> None:
+    """Read *count* words from the file, to word *to* of the memory."""
+    at, end = to * _WORD, (to + count) * _WORD
+    while at < end:
+        got = os.preadv(file, [memory[at:end]], first * _WORD + at - to * _WORD)
+        if not got:
+            raise OSError(0, "a table is shorter than its maker said")
+        at += got
+
+
+def _code(mapping: Mapping, library: _Library | None) -> bytes:
+    """Return struct code."""
+    if library:
+        bias = bias_of(mapping, library.segments)
+        rows = library.first_row, library.rows, library.first_page, library.pages
+        if bias is not None:
+            return CODE.pack(mapping.start, mapping.end, bias & _U64, *rows)
+    return CODE.pack(mapping.start, mapping.end, mapping.start - mapping.offset & _U64, 0, 0, 0, 0)

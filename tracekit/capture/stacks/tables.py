@@ -1,0 +1,177 @@
+"""
+Tables of unwinding rows, made in a process of its own.
+
+    tables = Tables()
+    tables.ask(7, descriptor)
+    for made in tables.made(): ...
+
+A table of a large library takes seconds: the session neither waits for it nor shares its interpreter with it, and
+the file is not the session's to read. The other process runs as long as there is something to do, behind all others.
+Nothing is kept on disk: making it again is cheap enough (libpython and libc: 0.1 s), and a cache of root would be one
+more thing to guard.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import struct
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tracekit.capture.libraries.elf import NotElfError, Segment
+from tracekit.capture.stacks import ehframe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ASKED = struct.Struct("<I")
+_MADE = struct.Struct("<IIIQ")
+_SEGMENT = struct.Struct("<3Q")
+_MESSAGE_BYTES = 1 << 14
+_IDLE_S = 5
+_MEMORY_BYTES = 2 << 30
+_NICE = 10
+_START = "import sys; sys.path[:] = sys.argv[2:]; from tracekit.capture.stacks import tables; tables.serve({})"
+
+
+@dataclass(frozen=True)
+class Made:
+    """
+    An answer.
+
+    Attributes:
+        number: that was given with the question.
+        file: descriptor of a file with the rows, then the pages (u64 each), the caller's to close; -1: there is none.
+        why: there is none.
+    """
+
+    number: int
+    file: int
+    rows: int
+    pages: int
+    segments: list[Segment]
+    why: str
+
+
+class Tables:
+    """What the process that makes tables is asked, and answers."""
+
+    def __init__(self) -> None:
+        self.cpu_ns = 0
+        """That making them has taken."""
+        self._asked: dict[int, None] = {}
+        self._worker: subprocess.Popen[bytes] | None = None
+        self._here, self._there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._here.setblocking(False)
+
+    @property
+    def descriptor(self) -> int:
+        """Readable when there are answers."""
+        return self._here.fileno()
+
+    def ask(self, number: int, file: int) -> bool:
+        """Ask for the table of an ELF file; its descriptor stays the caller's. False: too much is asked already."""
+        try:
+            socket.send_fds(self._here, [_ASKED.pack(number)], [file])
+        except OSError:
+            return False
+        self._asked[number] = None
+        if self._worker is None or self._worker.poll() == 0:
+            self._worker = _started(self._there)
+        return True
+
+    def made(self) -> Iterator[Made]:
+        """Yield the answers that have come. Call it at least every few seconds: it notices when the process died."""
+        while self._asked:
+            try:
+                message, files, *_ = socket.recv_fds(self._here, _MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+            except BlockingIOError:
+                lost = self._watch()
+                if lost is not None:
+                    yield lost
+                return
+            made = self._answer(message, files)
+            del self._asked[made.number]
+            yield made
+
+    def _answer(self, message: bytes, files: list[int]) -> Made:
+        number, rows, pages, cpu_ns = _MADE.unpack_from(message)
+        self.cpu_ns += cpu_ns
+        rest = message[_MADE.size :]
+        if not files:
+            return Made(number, -1, 0, 0, [], rest.decode())
+        return Made(number, files[0], rows, pages, [Segment(*each) for each in _SEGMENT.iter_unpack(rest)], "")
+
+    def _watch(self) -> Made | None:
+        """See to it that the process runs, and return the answer that it died of."""
+        code = self._worker.poll() if self._worker else 0
+        if code is None:
+            return None
+        lost = next(iter(self._asked)) if code else None
+        if lost is not None:
+            del self._asked[lost]
+        self._worker = _started(self._there) if self._asked else None
+        return None if lost is None else Made(lost, -1, 0, 0, [], "the process that reads it died of it")
+
+    def close(self) -> None:
+        """End the process, whatever it does."""
+        if self._worker:
+            self._worker.kill()
+            self._worker.wait()
+        self._here.close()
+        self._there.close()
+
+
+def _started(channel: socket.socket) -> subprocess.Popen[bytes]:
+    """Start the process: without the directory we are in, where anybody may have put modules."""
+    file = channel.fileno()
+    path = [str(Path(__file__).parents[3]), *filter(None, sys.path)]
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _START.format(file), "-", *path],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=(file,),
+        start_new_session=True,
+    )
+
+
+def serve(channel: int) -> None:
+    """Answer what is asked on a socket, until nothing was for a while, or nobody is there any more."""
+    os.nice(_NICE)
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    with socket.socket(fileno=channel) as here:
+        while True:
+            here.settimeout(_IDLE_S)
+            try:
+                message, files, *_ = socket.recv_fds(here, _ASKED.size, 1)
+            except TimeoutError:
+                return
+            if not files:
+                return
+            here.settimeout(None)
+            _make(here, _ASKED.unpack(message)[0], files[0])
+            os.close(files[0])
+
+
+def _make(here: socket.socket, number: int, file: int) -> None:
+    began_ns = time.process_time_ns()
+    try:
+        table = ehframe.table(file)
+    except (NotElfError, OSError, MemoryError) as error:
+        why = str(error) or "it needs too much memory"
+        here.send(_MADE.pack(number, 0, 0, time.process_time_ns() - began_ns) + why.encode())
+        return
+    with os.fdopen(os.memfd_create("unwinding", os.MFD_CLOEXEC), "wb") as written:
+        written.write(table.rows)
+        written.write(table.pages)
+        written.flush()
+        head = _MADE.pack(number, len(table.rows), len(table.pages), time.process_time_ns() - began_ns)
+        segments = b"".join(_SEGMENT.pack(each.offset, each.address, each.size) for each in table.segments)
+        socket.send_fds(here, [head + segments], [written.fileno()])
