@@ -84,7 +84,7 @@ def rows(content: bytes, address: int) -> array[int]:
     """
     try:
         functions = sorted(_functions(content, address), key=_begin)
-    except (IndexError, struct.error):
+    except (IndexError, ValueError, struct.error):
         raise NotElfError("its unwinding tables are torn") from None
     result: list[int] = []
     last, following = _END, iter(functions[1:])
