@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from io import BytesIO
 
 import pytest
 
 from tracekit.export import folded
 from tracekit.stacks import starting
+
+
+def read(data):
+    return folded.read(BytesIO(data))
 
 
 @pytest.mark.parametrize(
@@ -27,7 +32,7 @@ from tracekit.stacks import starting
 )
 def test_a_line_of_another_tool(line, stack, weight):
     """perf's stackcollapse, py-spy raw, awk's exponents, tabs, CRLF, names with spaces and numbers."""
-    found = folded.read(line.encode())
+    found = read(line.encode())
 
     assert found == folded.Folded({stack: weight}, [])
 
@@ -38,7 +43,7 @@ def test_a_line_of_another_tool(line, stack, weight):
 )
 def test_what_is_no_stack_is_named_with_its_line(line):
     """Nothing is skipped silently, and no weight is made up."""
-    found = folded.read(f"\na;b 1\n{line}\n".encode())
+    found = read(f"\na;b 1\n{line}\n".encode())
 
     assert found.weights == {("a", "b"): 1}
     assert found.malformed == [(3, line)]
@@ -46,12 +51,12 @@ def test_what_is_no_stack_is_named_with_its_line(line):
 
 def test_equal_stacks_are_added():
     """Some tools write a stack once for each CPU."""
-    assert folded.read(b"a;b 1\na;c 5\na;b 2\n").weights == {("a", "b"): 3, ("a", "c"): 5}
+    assert read(b"a;b 1\na;c 5\na;b 2\n").weights == {("a", "b"): 3, ("a", "c"): 5}
 
 
 def test_bytes_that_are_not_text_stay_visible():
     """A name in Latin-1 is neither an error nor lost."""
-    assert folded.read(b"\xef\xbb\xbfa;caf\xe9 1").weights == {("a", "caf\\xe9"): 1}
+    assert read(b"\xef\xbb\xbfa;caf\xe9 1").weights == {("a", "caf\\xe9"): 1}
 
 
 @pytest.mark.parametrize(
@@ -100,3 +105,28 @@ def test_starting_compares_whole_frames():
 
     assert starting(weights, ("work",)) == {("work", "a"): 1, ("work",): 3}
     assert starting(weights, ()) == weights
+
+
+def test_lines_that_repeat_are_added_up_in_any_batch(monkeypatch):
+    """Single samples, one a line, as many as there are; malformed ones keep their number each time."""
+    monkeypatch.setattr(folded, "_BATCH_BYTES", 16)
+
+    found = read(b"a;b 2\nwhat\n\n" * 1000 + b"a;b 1")
+
+    assert found.weights == {("a", "b"): 2001}
+    assert found.malformed == [(number, "what") for number in range(2, 3000, 3)]
+
+
+def test_what_was_read_before_counts():
+    """A reader that looked at the first bytes gives them back, wherever in a line they end."""
+    data = b"\xef\xbb\xbfa;b 1\n\nc 2\nwhat\n"
+
+    found = [folded.read(BytesIO(data[cut:]), data[:cut]) for cut in range(len(data))]
+
+    assert found == [folded.Folded({("a", "b"): 1, ("c",): 2}, [(4, "what")])] * len(data)
+
+
+def test_no_text_is_an_error():
+    """NUL is in no name and no number."""
+    with pytest.raises(ValueError, match="NUL"):
+        read(b"a 1\n\0\n")

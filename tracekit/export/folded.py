@@ -15,8 +15,12 @@ from __future__ import annotations
 
 import json
 import re
+from codecs import BOM_UTF8
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from io import BytesIO
+from itertools import islice
+from typing import TYPE_CHECKING, BinaryIO
 
 from tracekit.stacks import merge
 from tracekit.units import printable
@@ -28,6 +32,10 @@ if TYPE_CHECKING:
 
 _WEIGHT = re.compile(r"(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,2})?")
 _SECOND_WEIGHT = re.compile(r"\s(?=[0-9]+(?:\.[0-9]*)?$)")
+_BATCH_BYTES = 1 << 24
+"""Read at a time: many lines of one stack count as one, and a file of any size takes little memory."""
+_EMPTY: tuple[Stack, float] = (), 0
+_MALFORMED: tuple[Stack, float] = (), -1
 _CODES = {ord(";"): ":", 0xFEFF: "\\ufeff"}  # a byte order mark that begins a file is not read as text
 
 
@@ -40,28 +48,79 @@ class Folded:
     """(line number from 1, line) of what is not a stack and a weight >= 0."""
 
 
-def read(data: bytes) -> Folded:
+def read(stream: BinaryIO, begun: bytes = b"") -> Folded:
     r"""
     Read folded stacks, LF or CRLF; equal stacks are added up, empty lines skipped.
 
     The last number of a line is its weight, so frames may hold spaces. Decimals are
     kept. Bytes that are not UTF-8 are read as `\xff` text.
+
+    Args:
+        stream: read once, to its end.
+        begun: what was read of it before.
+
+    Raises:
+        ValueError: there is a NUL, so it is no text.
     """
-    weights: Weights = {}
-    malformed = []
-    names: dict[str, str] = {}
-    known = names.setdefault  # one object a name, so that comparing stacks is comparing pointers
-    for number, line in enumerate(data.decode("utf-8-sig", "backslashreplace").split("\n"), 1):
-        text = line.strip()
-        *head, digits = text.rsplit(None, 1) or [""]
+    lines = _Lines(Counter(), {}, set(), [], {}, 0)
+    batch = BytesIO(begun + stream.readline()).readlines()
+    batch[:1] = [line.removeprefix(BOM_UTF8) for line in batch[:1]]
+    while batch:
+        lines.add(batch)
+        batch = stream.readlines(_BATCH_BYTES)
+    return Folded(lines.weights(), lines.malformed)
+
+
+@dataclass
+class _Lines:
+    """What was read so far. Files of single samples repeat their lines, so each is parsed once and else counted."""
+
+    counts: Counter[bytes]
+    parsed: dict[bytes, tuple[Stack, float]]
+    """Stack and weight of each distinct line; no stack: it is empty, or malformed."""
+    wrong: set[bytes]
+    """The malformed ones."""
+    malformed: list[tuple[int, str]]
+    names: dict[str, str]
+    """One object a name, so that comparing stacks is comparing pointers."""
+    number: int
+    """Of the last line."""
+
+    def add(self, lines: list[bytes]) -> None:
+        """Take in *lines*, the next ones."""
+        before = len(self.counts)
+        self.counts.update(lines)
+        for line in islice(self.counts, before, None):  # what is new comes last
+            self.parsed[line] = found = self._parse(line)
+            if found == _MALFORMED:
+                self.wrong.add(line)
+        if self.wrong:
+            numbered = enumerate(lines, self.number + 1)
+            self.malformed += [(number, _text(line)) for number, line in numbered if line in self.wrong]
+        self.number += len(lines)
+
+    def weights(self) -> Weights:
+        """Return the sum of each stack."""
+        found: Weights = {}
+        for line, count in self.counts.items():
+            stack, weight = self.parsed[line]
+            if stack:
+                found[stack] = found.get(stack, 0) + weight * count
+        return found
+
+    def _parse(self, line: bytes) -> tuple[Stack, float]:
+        if b"\0" in line:
+            raise ValueError("a NUL is no text")
+        *head, digits = _text(line).rsplit(None, 1) or [""]
         weight = _weight(digits)
-        if head and weight is not None:
-            frames = head[0].split(";")
-            stack = tuple(map(known, frames, frames))
-            weights[stack] = weights.get(stack, 0) + weight
-        elif text:
-            malformed.append((number, text))
-    return Folded(weights, malformed)
+        if not head or weight is None:
+            return _MALFORMED if digits else _EMPTY
+        frames = head[0].split(";")
+        return tuple(map(self.names.setdefault, frames, frames)), weight
+
+
+def _text(line: bytes) -> str:
+    return line.decode("utf-8", "backslashreplace").strip()
 
 
 def write(weights: Mapping[Stack, float]) -> str:
