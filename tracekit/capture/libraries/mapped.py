@@ -67,7 +67,7 @@ class Identity:
 def code_size(process: Path) -> int:
     """Return how much code the process has mapped (kB), which changes when it loads a library; -1: it has gone."""
     try:
-        found = _CODE_SIZE.search(_contents(process / "status", _STATUS_BYTES))
+        found = _CODE_SIZE.search(contents(process / "status", _STATUS_BYTES))
     except OSError:
         return -1
     return int(found[1]) if found else 0
@@ -80,7 +80,7 @@ def libraries(process: Path) -> list[Mapped]:
     Raises:
         OSError: it has gone, or may not be looked at.
     """
-    lines = _LINE.findall(_contents(process / "maps", _MAPS_BYTES))
+    lines = _LINE.findall(contents(process / "maps", _MAPS_BYTES))
     files = {path.rpartition(b"/")[2] for *_, path in lines}
     found: dict[tuple[bytes, bytes], Mapped] = {}
     for start, end, device, inode, path in lines:
@@ -99,14 +99,31 @@ def opened(process: Path, mapped: Mapped) -> tuple[int, Identity]:
         UnfitError: it is served by another process, or no file.
         OSError: it is not mapped any more, or may not be opened.
     """
-    system = _file_system(process, mapped.device)
+    return file_behind(process, mapped.device, mapped.range)
+
+
+def file_behind(process: Path, device: bytes, where: str, path: bytes = b"", inode: int = 0) -> tuple[int, Identity]:
+    """
+    Open the file behind the mapping of the range *where*, which is on *device* as maps names it.
+
+    With a *path* and an *inode* also who may not look into map_files can open it, unless it was deleted or replaced.
+
+    Raises:
+        UnfitError, OSError: as opened().
+    """
+    system = _file_system(process, device)
     if system.startswith("fuse"):
         raise UnfitError("its file system is served by another process (FUSE), which may never answer")
-    handle = os.open(process / "map_files" / mapped.range, os.O_PATH | os.O_CLOEXEC)
+    try:
+        handle = os.open(process / "map_files" / where, os.O_PATH | os.O_CLOEXEC)
+    except PermissionError:
+        if not path:
+            raise
+        handle = os.open(bytes(process / "root") + path, os.O_PATH | os.O_CLOEXEC)
     try:
         status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise UnfitError("it is no file")
+        if not stat.S_ISREG(status.st_mode) or inode not in (0, status.st_ino):
+            raise UnfitError("it is no file" if not inode else "there is another file by now")
         descriptor = os.open(f"/proc/self/fd/{handle}", _QUIETLY)
     finally:
         os.close(handle)
@@ -116,13 +133,14 @@ def opened(process: Path, mapped: Mapped) -> tuple[int, Identity]:
 def _file_system(process: Path, device: bytes) -> str:
     """Return the kind of file system with *device*, "" if the process sees none such."""
     major, minor = (int(part, 16) for part in device.split(b":"))
-    for found in _MOUNT.finditer(_contents(process / "mountinfo", _MOUNTS_BYTES)):
+    for found in _MOUNT.finditer(contents(process / "mountinfo", _MOUNTS_BYTES)):
         if (int(found[1]), int(found[2])) == (major, minor):
             return found[3].decode(errors="replace")
     return ""
 
 
-def _contents(path: Path, most: int) -> bytes:
+def contents(path: Path, most: int) -> bytes:
+    """Return the first *most* bytes of a file of /proc."""
     with path.open("rb", buffering=0) as file:
         parts = []
         while most > 0 and (part := file.read(min(most, 1 << 16))):

@@ -1,0 +1,276 @@
+"""
+Names of Python frames: function, file and line, read from the code objects of a process.
+
+A code object can be freed and another take its place, even with all its pointers the same. So what a name was made
+of is compared each time: the text of the function and of the file, and the beginning of the line table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from tracekit.capture.stacks.layout import PYTHON_ENTERED, PYTHON_NO_UNIT, PYTHON_UNIT_BITS
+from tracekit.capture.stacks.lines import lines
+from tracekit.capture.stacks.memory import Piece, read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tracekit.capture.stacks.interpreter import Interpreter
+
+UNREADABLE = "[unreadable frame]"
+_MOST_CODES = 1 << 14
+_MOST_TEXT = 1024  # characters
+_MOST_TABLE = 1 << 18  # bytes, as the next two
+_ALL_TABLES = 1 << 22
+_COMPARED_TABLE = 1 << 10
+_ENCODINGS = {1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}  # by bytes of a character
+_STATE_SHIFT, _STATE_SHIFT_14 = 2, 16  # where the kind is in the state of a str: behind `interned`
+_TEXT, _SIZE, _FIRST = struct.Struct("<16xq8xI"), struct.Struct("<16xq"), struct.Struct("<i")
+_POINTER = struct.Struct("<Q")
+_CODE, _MOST_KINDS = b"code\0", 64
+_TYPE, _TYPE_NAME, _TABLE_DATA = 8, 24, 32  # ob_type, tp_name, ob_sval
+_INSTALLED = re.compile(r".*/(?:site-packages|dist-packages)/(.+)", re.DOTALL)
+_LIBRARY = re.compile(r".*/lib/python3\.\d+/(.+)", re.DOTALL)
+
+
+class _Head(NamedTuple):
+    """Of a code object: addresses of its type, function, file and line table; and its first line."""
+
+    kind: int
+    name: int
+    file: int
+    table: int
+    first: int
+
+    @property
+    def is_made_up(self) -> bool:
+        """It is the code that calls an `__init__` and drops its result (_Py_InitCleanup, from 3.12 on)."""
+        return self.name == self.file and not self.first
+
+
+class _Text(NamedTuple):
+    """Where the characters of a str are, with one more behind them; width: bytes of each."""
+
+    piece: Piece
+    width: int
+    is_cut: bool
+
+    def decoded(self, content: bytes) -> str:
+        """Return the characters. Those that are no text become U+FFFD: the result can be written to any file."""
+        text = content[: -self.width].decode(_ENCODINGS[self.width], "replace")
+        return text + "…" if self.is_cut else text
+
+
+class _Parts(NamedTuple):
+    """Where the parts of a code object are; texts: name and file, none of one that nobody wrote."""
+
+    texts: tuple[_Text, ...]
+    table: Piece
+
+    @property
+    def compared(self) -> tuple[Piece, ...]:
+        """What another code object would not have the same, together with its head."""
+        address, size = self.table
+        return (*(text.piece for text in self.texts), (address, min(size, _COMPARED_TABLE)))
+
+
+@dataclass(slots=True)
+class _Code:
+    """
+    A code object.
+
+    Attributes:
+        made_of: hash of its head and of what is compared.
+        name: "": nobody wrote it.
+        lines: by code unit.
+    """
+
+    parts: _Parts
+    made_of: int
+    name: str
+    file: str
+    first: int
+    lines: dict[int, int]
+
+
+class Codes:
+    """Names of the frames of one process; it reads only what is asked for."""
+
+    def __init__(self, pid: int, interpreter: Interpreter, cwd: str = "") -> None:
+        """*cwd* is the process's working directory, from which files are named; "": not known."""
+        self._pid, self._interpreter, self._cwd = pid, interpreter, cwd
+        self._codes: dict[int, _Code] = {}
+        self._kinds: dict[int, bool] = {}
+        at = interpreter.offsets
+        self._head_size = max(at.code_name, at.code_file, at.code_table, at.code_first) + 16
+
+    def names(self, words: Iterable[int]) -> dict[int, str]:
+        """
+        Return the text of each frame: `qualname (file:line)`; marks are left out.
+
+        "" is a frame that the interpreter made for itself and nobody wrote: leave it out. UNREADABLE is one that
+        cannot be read. Names of a process that has gone are the last known ones.
+        """
+        wanted: dict[int, set[int]] = {}
+        for word in words:
+            if word != PYTHON_ENTERED:
+                wanted.setdefault(word >> PYTHON_UNIT_BITS << 4, set()).add(word & PYTHON_NO_UNIT)
+        with contextlib.suppress(OSError):  # it has gone: what was known of it stays
+            self._refresh(wanted)
+        return {
+            address >> 4 << PYTHON_UNIT_BITS | unit: self._text(self._codes.get(address), unit)
+            for address, units in wanted.items()
+            for unit in units
+        }
+
+    def _text(self, code: _Code | None, unit: int) -> str:
+        if code is None:
+            return UNREADABLE
+        if not code.name:
+            return ""
+        return f"{code.name} ({code.file}:{code.lines.get(unit, code.first)})"
+
+    def _refresh(self, wanted: dict[int, set[int]]) -> None:
+        """Make `_codes` say of each address what is there now."""
+        stale = [address for address in wanted if address not in self._codes]
+        stale += self._changed([address for address in wanted if address in self._codes])
+        fresh = self._fresh(stale)
+        for address in stale:
+            self._codes.pop(address, None)
+        if len(self._codes) + len(fresh) > _MOST_CODES:
+            self._codes = {address: code for address, code in self._codes.items() if address in wanted}
+        self._codes |= fresh
+        self._add_lines(wanted)
+
+    def _changed(self, addresses: list[int]) -> list[int]:
+        """Return those of the known *addresses* where another code object is by now, or none."""
+        codes = [self._codes[address] for address in addresses]
+        heads = [(address, self._head_size) for address in addresses]
+        contents = read(self._pid, heads + [piece for code in codes for piece in code.parts.compared])
+        rest = iter(contents[len(codes) :])
+        return [
+            address
+            for address, code, head in zip(addresses, codes, contents, strict=False)
+            if _made_of(self._head(head), [next(rest) for _ in code.parts.compared]) != code.made_of
+        ]
+
+    def _fresh(self, addresses: list[int]) -> dict[int, _Code]:
+        """Return the code objects that are at *addresses*."""
+        contents = read(self._pid, [(address, self._head_size) for address in addresses])
+        heads = {
+            address: head for address, content in zip(addresses, contents, strict=True) if (head := self._head(content))
+        }
+        found = self._parts(heads)
+        contents = read(self._pid, [piece for parts in found.values() for piece in parts.compared])
+        rest, fresh = iter(contents), {}
+        for address, parts in found.items():
+            pieces = [next(rest) for _ in parts.compared]
+            if made_of := _made_of(heads[address], pieces):
+                texts = [text.decoded(piece or b"") for text, piece in zip(parts.texts, pieces, strict=False)]
+                name, file = texts or ("", "")
+                fresh[address] = _Code(parts, made_of, name, shortened(file, self._cwd), heads[address].first, {})
+        return fresh
+
+    def _head(self, content: bytes | None) -> _Head | None:
+        """Return the head of a code object, None if it is none. An address may be 8 less: words have no room for it."""
+        if content is None:
+            return None
+        at = self._interpreter.offsets
+        for skipped in (0, 8):
+            kind = _pointer(content, skipped + _TYPE)
+            if self._is_code(kind):
+                fields = (_pointer(content, skipped + field) for field in (at.code_name, at.code_file, at.code_table))
+                return _Head(kind, *fields, *_FIRST.unpack_from(content, skipped + at.code_first))
+        return None
+
+    def _is_code(self, kind: int) -> bool:
+        if kind not in self._kinds:
+            if len(self._kinds) >= _MOST_KINDS:
+                self._kinds.clear()
+            self._kinds[kind] = is_code_type(self._pid, kind, self._interpreter)
+        return self._kinds[kind]
+
+    def _parts(self, heads: dict[int, _Head]) -> dict[int, _Parts]:
+        """Return where the parts of code objects are, without those that make no sense."""
+        pieces = [
+            piece
+            for head in heads.values()
+            for piece in ((head.name, _TEXT.size), (head.file, _TEXT.size), (head.table, _SIZE.size))
+        ]
+        contents = read(self._pid, pieces)
+        found = {}
+        for (address, head), name, file, table in zip(
+            heads.items(), contents[::3], contents[1::3], contents[2::3], strict=True
+        ):
+            if head.is_made_up:
+                found[address] = _Parts((), (head.table, 0))
+            elif name and file and table:
+                found |= self._sensible(address, head, name, file, table)
+        return found
+
+    def _sensible(self, address: int, head: _Head, name: bytes, file: bytes, table: bytes) -> dict[int, _Parts]:
+        texts = [text for text in (self._text_at(head.name, name), self._text_at(head.file, file)) if text]
+        (size,) = _SIZE.unpack(table)
+        if len(texts) < 2 or size < 0:
+            return {}
+        return {address: _Parts(tuple(texts), (head.table + _TABLE_DATA, min(size, _MOST_TABLE)))}
+
+    def _text_at(self, address: int, content: bytes) -> _Text | None:
+        """Return where the characters of a str are, None if it is none."""
+        length, state = _TEXT.unpack(content)
+        state >>= _STATE_SHIFT_14 if self._interpreter.minor >= 14 else _STATE_SHIFT
+        width, is_compact, is_ascii = state & 7, state >> 3 & 1, state >> 4 & 1
+        if width not in _ENCODINGS or not is_compact or length < 0:
+            return None
+        at = self._interpreter.offsets
+        shown = min(length, _MOST_TEXT)
+        piece = address + (at.text_ascii if is_ascii else at.text_compact), (shown + 1) * width
+        return _Text(piece, width, shown < length)
+
+    def _add_lines(self, wanted: dict[int, set[int]]) -> None:
+        """Read the line tables of code objects of which other units are known only."""
+        missing = {}
+        room = _ALL_TABLES
+        for address, units in wanted.items():
+            code = self._codes.get(address)
+            if code and code.name and (left := units - code.lines.keys() - {PYTHON_NO_UNIT}):
+                room -= code.parts.table[1]
+                if room >= 0:
+                    missing[address] = left
+        contents = read(self._pid, [self._codes[address].parts.table for address in missing])
+        for (address, units), content in zip(missing.items(), contents, strict=True):
+            if content is not None:
+                code = self._codes[address]
+                code.lines |= lines(content, code.first, self._interpreter.minor, units)
+
+
+def is_code_type(pid: int, address: int, interpreter: Interpreter) -> bool:
+    """Tell whether the type of an object is PyCode_Type: by its address, else by its name."""
+    if interpreter.code_type:
+        return address == interpreter.code_type
+    (name,) = read(pid, [(address + _TYPE_NAME, 8)])
+    return name is not None and read(pid, [(_pointer(name), len(_CODE))]) == [_CODE]
+
+
+def shortened(file: str, cwd: str) -> str:
+    """Return how a file is shown: behind where packages or modules are installed, else from *cwd* on, else whole."""
+    installed = _INSTALLED.fullmatch(file) or _LIBRARY.fullmatch(file)
+    if installed:
+        return installed[1]
+    inside = cwd.rstrip("/") + "/"
+    return file[len(inside) :] if cwd and file.startswith(inside) and file != inside else file
+
+
+def _made_of(head: _Head | None, parts: list[bytes | None]) -> int:
+    """Return what tells a code object from another one at its place; 0: it cannot be read."""
+    return 0 if head is None or None in parts else hash((head, *parts)) or 1
+
+
+def _pointer(content: bytes, at: int = 0) -> int:
+    found: int = _POINTER.unpack_from(content, at)[0]
+    return found
