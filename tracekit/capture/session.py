@@ -169,17 +169,17 @@ class _Session:
 
     def drain(self) -> None:
         """Take what has come: records of processes, ends of spans, stacks, texts of calls of databases."""
-        ended = self._spans.drain()
-        if self._stacks:
-            self._stacks.drain(ended)
-        if self._databases:
-            self._databases.drain()
-        for record in self.kernel.lives():
+        for record in self.kernel.lives():  # first: a process with a board may be short
             if record.what == LIFE_BOARD:
                 self._lives.rename(record.tgid, record.comm)
                 self._spans.appeared(record.tgid, record.exit_code)
             else:
                 self._lives.record(record)
+        if self._databases:
+            self._databases.drain()
+        ended = self._spans.drain()
+        if self._stacks:
+            self._stacks.drain(ended)
 
     def tick(self, now: int) -> None:
         """Close the interval at *now*."""

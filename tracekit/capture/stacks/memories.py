@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tracekit.capture.libraries import elf
-from tracekit.capture.libraries.mapped import Identity, UnfitError
-from tracekit.capture.stacks import layout, mappings, symbols
+from tracekit.capture.stacks import layout
 from tracekit.capture.stacks.code import Codes
 from tracekit.capture.stacks.interpreter import UnknownPythonError, find
 from tracekit.capture.stacks.layouts import Layouts
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable
 
-    from tracekit.capture.libraries.elf import Segment
     from tracekit.capture.stacks.programs import Programs
     from tracekit.capture.stacks.samples import User
     from tracekit.capture.stacks.symbols import Symbols
@@ -43,7 +37,6 @@ class Memories:
         self._programs = programs
         self._names = names
         self._owners: dict[int, int] = {}
-        self._segments: dict[Identity, list[Segment]] = {}
         self._layouts = Layouts(programs.rows, programs.pages)
         self._codes: dict[int, Codes] = {}
         self._pythons: dict[int, bytes] = {}
@@ -78,30 +71,7 @@ class Memories:
         if anew:
             self._numbers.pop(tgid, None)
         self._write(tgid)
-        self._tell_code(tgid)
-
-    def _tell_code(self, tgid: int) -> None:
-        """Say where a process has code, to whoever gives it names."""
-        process = Path(f"/proc/{tgid}")
-        with contextlib.suppress(OSError):
-            found, _ = mappings.mappings(process)
-            avoided = mappings.served(process)
-            self._names.know(tgid, [code for each in found for code in self._code(process, each, avoided)])
-
-    def _code(self, process: Path, mapping: mappings.Mapping, avoided: frozenset[bytes]) -> Iterator[symbols.Mapping]:
-        try:
-            if mapping.path == mappings.VDSO:
-                which, opened = Identity(0, 0, 0, 0), mappings.vdso_file
-            else:
-                which, opened = mappings.identity(process, mapping, avoided), partial(_opened, process, mapping)
-            if which not in self._segments:
-                self._segments[which] = _segments(opened())
-        except (OSError, UnfitError, elf.NotElfError):
-            return
-        bias = mappings.bias_of(mapping, self._segments[which])
-        if bias is not None:
-            library = os.path.basename(mapping.path).decode(errors="backslashreplace")
-            yield symbols.Mapping(mapping.start, mapping.end, bias, which, library, opened)
+        self._names.know(tgid)
 
     def _find_python(self, tgid: int) -> None:
         self._codes.pop(tgid, None)
@@ -149,22 +119,11 @@ class Memories:
         """Let go of processes that had ended by the last call of this: what came from them has its names by now."""
         gone = (self._numbers.keys() | self._pythons.keys()) - set(living)
         for tgid in gone & self._gone:
-            self._names.forget(tgid)
             for table in (self._codes, self._pythons, self._numbers, self._looked):
                 table.pop(tgid, None)
+        self._names.forget(self._pythons.keys())
         self._gone = gone
 
     def close(self) -> None:
         """End whoever makes tables."""
         self._layouts.close()
-
-
-def _opened(process: Path, mapping: mappings.Mapping) -> int:
-    return mappings.opened(process, mapping)[0]
-
-
-def _segments(file: int) -> list[Segment]:
-    try:
-        return elf.code(file)
-    finally:
-        os.close(file)
