@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from tracekit.stacks import Stack
 
+ROUGH = 100
+"""Shares of fewer samples are off by a tenth of the whole, and more."""
+
 
 @dataclass(frozen=True, eq=False)
 class StackSamples:

@@ -123,6 +123,11 @@ def without_interpreter(stack: Stack) -> Stack:
     return tuple(frame for frame in stack if not _INTERPRETER.search(frame))
 
 
+def is_python(frame: str) -> bool:
+    """Tell whether *frame* is of Python code, as it was recorded: it ends in the line that runs."""
+    return bool(_LINE.search(frame))
+
+
 def without_lines(stack: Stack) -> Stack:
     """Return *stack* with `name (file)` for Python's `name (file:line)`: the lines of a function are one frame."""
     return tuple(_LINE.sub(")", frame) for frame in stack)

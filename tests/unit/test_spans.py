@@ -255,6 +255,7 @@ def test_json_is_the_contract(run: Run, sample: Path) -> None:
     assert [one["span"] for one in whole["spans"]] == ["evaluation", "db.query", "agent.spawn"]
     promised = "span where rate count sum min max quantiles errors all median tail tail_quantile gap_ns slowest "
     promised += "databases series counters processes in_flight clocks start_ns duration_ns complete role loss"
+    promised += " code tail_code"
     assert set(document) == set(promised.split())
     rates = [mode.rate for mode in sample_spans.MODES if mode.labels["span"] == "evaluation"]
     assert document["count"] == INTERVALS * sum(rates)

@@ -201,6 +201,7 @@ def inside(summary: Summary, name: str, where: Mapping[str, str]) -> Summary:
         gauges={},
         stacks={},
         parts={series: part for series, part in summary.parts.items() if within(series)},
+        samples={series: found for series, found in summary.samples.items() if within(series)},
         unused={series: count for series, count in summary.unused.items() if within(series)},
         processes=[process for process in summary.processes if process.span == name],
         open_calls=[],

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from tracekit.histogram.parts import Parts
     from tracekit.records import InFlight, Loss, OpenCalls, Process, Series, StackWeight
+    from tracekit.samples import StackSamples
     from tracekit.stacks import Stack
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
@@ -41,6 +42,7 @@ class Summary:
         tiers: what the collector was asked to measure: `sched`, `errors`, ...
         counters: increase over the whole length.
         parts: of each `span.latency` and `db.latency` that the kernel saw something of.
+        samples: of the code that spans were seen in (`stack.span`).
         unused: events of series that count calls of databases which others count too (analysis/sources.py).
         lossy, partial: intervals in which something was lost; that are known to lack data.
         complete: the recording has ended, so that *in_flight* and *open_calls* are known.
@@ -54,6 +56,7 @@ class Summary:
     gauges: Mapping[Series, Samples] = field(default_factory=dict)
     stacks: Mapping[Stack, StackWeight] = field(default_factory=dict)
     parts: Mapping[Series, Parts] = field(default_factory=dict)
+    samples: Mapping[Series, StackSamples] = field(default_factory=dict)
     unused: Mapping[Series, int] = field(default_factory=dict)
     processes: Sequence[Process] = ()
     in_flight: Sequence[InFlight] = ()
@@ -129,6 +132,7 @@ def of_role(summary: Summary, role: str) -> Summary:
         counters={series: value for series, value in summary.counters.items() if mine(series)},
         stacks={frames: weight for frames, weight in summary.stacks.items() if frames[:1] == (role,)},
         parts={series: part for series, part in summary.parts.items() if mine(series)},
+        samples={series: found for series, found in summary.samples.items() if mine(series)},
         unused={series: count for series, count in summary.unused.items() if mine(series)},
         processes=[process for process in summary.processes if process.role == role],
         in_flight=[wait for wait in summary.in_flight if wait.role == role],

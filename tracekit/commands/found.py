@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tracekit.samples import ROUGH
 from tracekit.units import format_count
 
 if TYPE_CHECKING:
     from tracekit.recording.reader import Recording
     from tracekit.stacks import Weights
 
-ROUGH = 100
-"""Shares of fewer samples are off by a tenth of the whole, and more."""
 _NO_CODE = "no stacks of code in it: attach and run record them unless there is --no-stacks"
 
 

@@ -70,6 +70,7 @@ def _read(recording: Recording) -> Summary:
         gauges=gauges,
         stacks=recording.stacks(),
         parts=recording.parts(metric=""),
+        samples=recording.samples("stack.span"),
         processes=recording.processes(),
         in_flight=recording.in_flight(),
         open_calls=recording.open_calls(),

@@ -7,7 +7,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from tracekit.analysis import breakdown, spans
+from tracekit.analysis import breakdown, hottest, spans
 from tracekit.analysis.measurement import Missing
 from tracekit.export import db, shapes
 from tracekit.histogram.confidence import LEVEL
@@ -15,6 +15,7 @@ from tracekit.histogram.confidence import LEVEL
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tracekit.analysis.hottest import Heat
     from tracekit.analysis.summary import Samples, Summary
     from tracekit.analysis.training import Impact
     from tracekit.histogram import Histogram
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from tracekit.records import Exemplar, Series
 
 Document = dict[str, Any]
+_FRAMES = 20
+"""Of the code of a span: those with the largest shares."""
 
 
 def report(recording: Recording, summary: Summary, impact: Impact | None = None) -> str:
@@ -105,7 +108,7 @@ def span(recording: Recording, summary: Summary, detail: spans.Detail) -> str:
         "duration_ns": recording.duration_ns,
         "complete": recording.complete,
         "role": summary.role or None,
-        **_span(summary, detail.span),
+        **_span(summary, detail.span, detail.where),
         "slowest": [_exemplar(one, exemplar) for one, exemplar in detail.slowest],
         "databases": db.document(detail.inside)["databases"],
         "series": [_series(one, part) for one, part in detail.inside.histograms.items()],
@@ -117,14 +120,24 @@ def span(recording: Recording, summary: Summary, detail: spans.Detail) -> str:
     return json.dumps(document, indent=1, allow_nan=False)
 
 
-def _span(summary: Summary, one: spans.Span) -> Document:
+def _span(summary: Summary, one: spans.Span, where: Mapping[str, str] | None = None) -> Document:
+    whole, tail = hottest.of_span(summary, one, where)
     return {
         "span": one.name,
         "rate": summary.rate(one.latency.count),
         **shapes.numbers(one.latency),
         "errors": dict(one.errors),
         **shapes.anatomy(one.anatomy),
+        "code": _code(whole),
+        "tail_code": _code(tail),
     }
+
+
+def _code(heat: Heat | None) -> Document | None:
+    """Null: no stacks were recorded, or there is no tail."""
+    if not heat:
+        return None
+    return {"samples": heat.samples, "frames": [dataclasses.asdict(hot) for hot in heat.frames[:_FRAMES]]}
 
 
 def _exemplar(one: Series, exemplar: Exemplar) -> Document:

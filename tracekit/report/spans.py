@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tracekit.analysis import breakdown, spans
+from tracekit.analysis import breakdown, hottest, spans
 from tracekit.analysis.breakdown import AWAITING, ON_CPU, UNATTRIBUTED
 from tracekit.analysis.measurement import Missing
 from tracekit.analysis.summary import merged_by, quantile
 from tracekit.report.terminal import WIDTH, fit, flow, heading, table
+from tracekit.samples import ROUGH
 from tracekit.units import format_count, format_ns, format_share
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tracekit.analysis.breakdown import Breakdown
+    from tracekit.analysis.hottest import Heat, Hot
     from tracekit.analysis.summary import Summary
     from tracekit.analysis.training import Impact
     from tracekit.histogram import Histogram
@@ -37,6 +39,8 @@ _LOOPS = 6
 _NAME = 24
 _SLOWEST = 5
 _CAUSES = 2
+_FRAMES = 5
+_FRAME = 40
 _LEAST = 0.005
 """Shares below half a percent are not worth a word."""
 
@@ -51,7 +55,11 @@ def section(summary: Summary) -> list[str]:
     rows = [["", "n", "a second", "failed", "p50", "p99", "max"]]
     rows += [_row(summary, span) for span in found[:_TOP]]
     head, *lines = table(rows, "<>>>>>>")
-    both = [line for row, span in zip(lines, found, strict=False) for line in (row, *_tail_words(span))]
+    both = [
+        line
+        for row, span in zip(lines, found, strict=False)
+        for line in (row, *_tail_words(span), *_code_words(summary, span))
+    ]
     rest = found[_TOP:]
     if rest:
         both.append(f"  and {len(rest)} more: {format_ns(sum(span.latency.total for span in rest))}")
@@ -116,6 +124,23 @@ def composition(span: spans.Span) -> list[str]:
     return [*lines, *_comparison(found), *(f"  {name}: {words}" for name, words in _MEANINGS.items() if name in named)]
 
 
+def code(summary: Summary, detail: spans.Detail) -> list[str]:
+    """Return the code in which the spans and the slow ones spent most of their time; no lines if none was seen."""
+    whole, tail = hottest.of_span(summary, detail.span, detail.where)
+    if not whole:
+        return []
+    slow = {(hot.component, hot.frame): hot for hot in tail.frames} if tail else {}
+    listed = [*whole.frames[:_FRAMES], *(tail.frames[:_FRAMES] if tail else ())]
+    shown = list(dict.fromkeys((hot.component, hot.frame) for hot in listed if hot.own >= _LEAST))
+    usual = {(hot.component, hot.frame): hot for hot in whole.frames}
+    rows = [["", "", "all", *(["tail"] if tail else [])]]
+    for place in shown:
+        shares = [_own(known.get(place)) for known in (usual, slow)[: 2 if tail else 1]]
+        rows.append([fit(place[1], _FRAME), _word(place[0]), *shares])
+    lines = [heading("Where in the code", "share of the time of a span, with its calls into libraries")]
+    return [*lines, *table(rows, "<<>>"), *_rough(whole, tail)]
+
+
 def slowest(detail: spans.Detail, clocks: Clocks, start_ns: int) -> list[str]:
     """Return the slowest spans, one a line."""
     chosen = detail.slowest[:_SLOWEST]
@@ -149,6 +174,34 @@ def _tail_words(span: spans.Span) -> list[str]:
     longer, causes = _causes(found.gap)
     words = f"slow ones (from p{100 * found.tail_q:g}) take {format_ns(longer)} longer"
     return flow([f"    {words}: {causes[0]}", *causes[1:2]], 6) if causes else []
+
+
+def _code_words(summary: Summary, span: spans.Span) -> list[str]:
+    """Say in a line each in which code the spans and the slow ones of them spent their time, if that is known."""
+    lines: list[str] = []
+    for words, heat in zip(("time in", "slow ones in"), hottest.of_span(summary, span), strict=True):
+        if heat:
+            items = [_hot(hot) for hot in heat.frames[:_CAUSES] if hot.own >= _LEAST]
+            lines += flow([f"    {words} {items[0]}", *items[1:]], 6) if items else []
+    return lines
+
+
+def _hot(one: Hot) -> str:
+    return f"{fit(one.frame, _FRAME)} {_word(one.component)} {format_share(round(one.own, 2))}"
+
+
+def _own(one: Hot | None) -> str:
+    return format_share(round(one.own, 2) if one else 0)
+
+
+def _rough(whole: Heat, tail: Heat | None) -> list[str]:
+    """Say on how few samples the shares on a CPU rest."""
+    few = [
+        f"{format_count(heat.samples)} of {name}"
+        for name, heat in (("all", whole), ("the tail", tail))
+        if heat and heat.samples < ROUGH
+    ]
+    return flow([f"  rough, samples on CPU: {few[0]}", *few[1:]], 4) if few else []
 
 
 def _causes(gap: Mapping[str, float]) -> tuple[float, list[str]]:

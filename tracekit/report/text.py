@@ -91,6 +91,7 @@ def of_span(recording: Recording, summary: Summary, detail: Detail, *, all_error
         _head(recording, summary),
         span_text.head(summary, detail),
         span_text.composition(detail.span),
+        span_text.code(summary, detail),
         db_text.inside(detail),
         span_text.slowest(detail, recording.clocks, recording.start_ns),
         _failures(detail.inside, all_errors),
