@@ -27,7 +27,6 @@ from tracekit.capture.readings import (
     comm_text,
     parts_of,
 )
-from tracekit.capture.stacks.programs import Programs as StackPrograms
 from tracekit.errors import MachineError
 from tracekit.records import Loss
 
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from tracekit.capture.options import Options
+    from tracekit.capture.stacks.programs import Programs as StackPrograms
 
 LIMIT_BYTES = 64 << 20
 """Kernel memory for histograms, whatever the number of CPUs."""
@@ -129,8 +129,10 @@ class Kernel:
 
     def _load_stacks(self) -> None:
         """Without them the rest is still worth having."""
+        from tracekit.capture.stacks.programs import Programs  # noqa: PLC0415 - 20 ms, in a thread of its own
+
         try:
-            self._stacks = StackPrograms(self._loaded.maps, self._constants)
+            self._stacks = Programs(self._loaded.maps, self._constants)
         except MachineError as error:
             self._missing.append(f"stacks: {error}")
 

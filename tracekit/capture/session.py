@@ -19,7 +19,6 @@ from tracekit.capture.naming import Names, counter
 from tracekit.capture.resources import Resources
 from tracekit.capture.signals import Signals
 from tracekit.capture.spans import Spans
-from tracekit.capture.stacks import Stacks
 from tracekit.capture.wire import A_THREAD, LIFE_BOARD
 from tracekit.capture.workload import Command, cgroup_id, check_pids, open_pidfds
 from tracekit.errors import DiskFullError
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     from tracekit.capture.options import Options
     from tracekit.capture.readings import Key, Task
+    from tracekit.capture.stacks import Stacks
 
 CHECKPOINT_TICKS = 256
 LATE_BY = 2
@@ -144,7 +144,7 @@ class _Session:
         self._spans = Spans(kernel, self._lives.role_of, options.role, start_ns)
         self._databases = Databases(kernel.db_maps, options, self._role) if kernel.db_maps else None
         self._names = Names(kernel.name, options.role, self._spans.labels, self._call_labels)
-        self._stacks = Stacks(kernel, self._names) if options.stacks else None
+        self._stacks: Stacks | None = None
         self._lives.found(tasks)
         self._spans.scan(self._lives.tgids)
         kernel.probe_libraries(self._lives.tgids)
@@ -178,8 +178,17 @@ class _Session:
         if self._databases:
             self._databases.drain()
         ended = self._spans.drain()
-        if self._stacks:
-            self._stacks.drain(ended)
+        stacks = self._take_stacks()
+        if stacks:
+            stacks.drain(ended)
+
+    def _take_stacks(self) -> Stacks | None:
+        programs = self.kernel.take_stacks()
+        if programs:
+            from tracekit.capture.stacks import Stacks  # noqa: PLC0415 - there by now, from another thread
+
+            self._stacks = Stacks(programs, self._names)
+        return self._stacks
 
     def tick(self, now: int) -> None:
         """Close the interval at *now*."""

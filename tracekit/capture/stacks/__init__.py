@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from tracekit.capture.batch import Batch
-    from tracekit.capture.kernel import Kernel
     from tracekit.capture.naming import Names
     from tracekit.capture.readings import SlowSpan
+    from tracekit.capture.stacks.programs import Programs
     from tracekit.capture.stacks.samples import Sample
     from tracekit.capture.stacks.texts import Frames
 
@@ -61,12 +61,11 @@ class _Stack(NamedTuple):
 class Stacks:
     """The stacks of one recording, from its programs to its series."""
 
-    def __init__(self, kernel: Kernel, names: Names) -> None:
-        self._kernel = kernel
+    def __init__(self, programs: Programs, names: Names) -> None:
         self._names = names
-        self._samples: Samples | None = None
-        self._memories: Memories | None = None
+        self._samples = Samples(programs.records, programs.forget)
         self._texts = Texts()
+        self._memories = Memories(programs, self._texts.symbols)
         self._rows: defaultdict[tuple[_About, _Stack], list[int]] = defaultdict(lambda: [0, 0])
         self._spans: dict[tuple[int, int], dict[tuple[int, int, _Stack], list[int]]] = {}
         self._whole: defaultdict[tuple[Series, int, Frames], list[int]] = defaultdict(lambda: [0, 0])
@@ -75,25 +74,14 @@ class Stacks:
     @property
     def missing(self) -> list[str]:
         """What has no names, each one line with its reason."""
-        return [*self._texts.missing, *(self._memories.missing if self._memories else ())]
+        return [*self._texts.missing, *self._memories.missing]
 
     def losses(self) -> list[Loss]:
         """Return what was lost since the start."""
         return [Loss("span_stack", self._given_up)] if self._given_up else []
 
-    def _begin(self) -> bool:
-        programs = self._kernel.take_stacks()
-        if programs:
-            self._samples = Samples(programs.records, programs.forget)
-            self._memories = Memories(programs, self._texts.symbols)
-        return self._samples is not None
-
     def drain(self, ended: Iterable[SlowSpan]) -> None:
         """Take the stacks that have come; *ended*: spans that ended before, and have some."""
-        if not self._samples and not self._begin():
-            return
-        if not self._samples or not self._memories:
-            return
         found = list(self._samples.drain())
         self._memories.learn(self._samples.wanted, self._samples.outgrown)
         users = {
@@ -149,8 +137,6 @@ class Stacks:
         self._rows.update(later)
 
     def _frames(self, stack: _Stack) -> Frames | None:
-        if not self._samples or not self._memories:
-            return None
         user, kernel = self._samples.users.get(stack.user), self._samples.kernels.get(stack.kernel, ())
         return self._texts.frames(stack, user, kernel, self._memories)
 
@@ -176,8 +162,7 @@ class Stacks:
 
     def forget(self, living: Collection[int]) -> None:
         """Let go of processes that have ended, and of spans that nobody will end."""
-        if self._memories:
-            self._memories.forget(living)
+        self._memories.forget(living)
         if len(self._spans) > MOST_OPEN // 2:
             self._spans = {key: inside for key, inside in self._spans.items() if key[0] in living}
 
@@ -194,6 +179,5 @@ class Stacks:
 
     def close(self) -> None:
         """Let go of the target's memory, and of whoever makes tables and names."""
-        if self._memories:
-            self._memories.close()
+        self._memories.close()
         self._texts.close()
