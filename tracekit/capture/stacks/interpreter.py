@@ -91,12 +91,17 @@ class _Mapping(NamedTuple):
 
 
 class _Binary(NamedTuple):
-    """What a file with a CPython has where, as the file has it; an address is 0 if it has no such."""
+    """
+    What a file with a CPython has where, as the file has it; an address is 0 if it has no such.
+
+    needs_library: the CPython is in a library that it is linked with.
+    """
 
     runtime: int
     code_type: int
     version: int
     code: tuple[elf.Segment, ...]
+    needs_library: bool
 
 
 _binaries: dict[Identity, _Binary] = {}
@@ -130,7 +135,8 @@ def _find(pid: int, process: Path) -> Interpreter | None:
             continue
         if binary.runtime:
             return _asked(pid, mapping, binary, mappings)
-        reason = reason or _reason(mapping, f"it is not a CPython {_KNOWN}")
+        if _is_library(mapping) or not binary.needs_library:  # which a process that just begins has not loaded yet
+            reason = reason or _reason(mapping, f"it is not a CPython {_KNOWN}")
     if reason:
         raise UnknownPythonError(reason)
     return None
@@ -153,9 +159,13 @@ def _mappings(process: Path) -> list[_Mapping]:
 
 def _candidates(process: Path, mappings: list[_Mapping]) -> Iterator[_Mapping]:
     """Yield a mapping of each file that may have a CPython: a library called so, or the program, whatever its name."""
-    yield from (mapping for mapping in mappings if mapping.path.rpartition(b"/")[2].startswith(b"libpython"))
+    yield from filter(_is_library, mappings)
     program = (process / "exe").stat().st_ino
     yield from (mapping for mapping in mappings if mapping.inode == program)
+
+
+def _is_library(mapping: _Mapping) -> bool:
+    return mapping.path.rpartition(b"/")[2].startswith(b"libpython")
 
 
 def _binary(process: Path, mapping: _Mapping) -> _Binary:
@@ -176,7 +186,8 @@ def _read(file: int) -> _Binary:
     if "_PyRuntime" not in found and (section := elf.section(file, b".PyRuntime")):
         found["_PyRuntime"] = section[0]
     runtime, code_type, version = (found.get(name, 0) for name in _SYMBOLS)
-    return _Binary(runtime, code_type, version, tuple(elf.code(file)))
+    linked = elf.section(file, b".dynstr")
+    return _Binary(runtime, code_type, version, tuple(elf.code(file)), bool(linked and b"\0libpython" in linked[1]))
 
 
 def _asked(pid: int, mapping: _Mapping, binary: _Binary, mappings: list[_Mapping]) -> Interpreter | None:
