@@ -17,6 +17,7 @@ Weights = dict[Stack, float]
 """Weight of each stack: ns or samples, >= 0. Integers stay integers, so their sums are exact."""
 
 _INTERPRETER = re.compile(r" \((?:lib)?python3[^():]*\)$")
+_BEGINNING = re.compile(r"(_start|__libc_start\w*|start_thread|__clone3?|clone3?|__GI___clone3?) \(")
 """How a native frame of a CPython ends. A Python frame ends in its line, also in a file named `python3.py`."""
 _LINE = re.compile(r":[0-9]+\)$")
 
@@ -119,8 +120,15 @@ def scaled(weights: Mapping[Stack, int], total: int) -> dict[Stack, int]:
 
 
 def without_interpreter(stack: Stack) -> Stack:
-    """Return *stack* without the native frames of a CPython: `_PyEval_EvalFrameDefault (libpython3.11.so.1.0)`."""
-    return tuple(frame for frame in stack if not _INTERPRETER.search(frame))
+    """
+    Return *stack* without the native frames that only run Python code.
+
+    These are those of a CPython, `_PyEval_EvalFrameDefault (libpython3.11.so.1.0)`, and if there is Python code, how
+    its process or thread began: `__libc_start_main_impl (libc.so.6)`.
+    """
+    frames = tuple(frame for frame in stack if not _INTERPRETER.search(frame))
+    begin = next((place for place, frame in enumerate(frames) if not _BEGINNING.match(frame)), 0)
+    return frames[begin:] if any(map(is_python, frames[begin:])) else frames
 
 
 def is_python(frame: str) -> bool:

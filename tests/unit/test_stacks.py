@@ -65,3 +65,16 @@ def test_shares_of_nothing() -> None:
     assert scaled({}, 7) == {}
     assert scaled({("a",): 0}, 7) == {}
     assert scaled({("a",): 3}, 0) == {("a",): 0}
+
+
+def test_how_a_thread_began_is_left_out_of_python():
+    """Of a program without Python it stays: there it is all that tells whose the code is."""
+    begin = ("_start (python3.11)", "__libc_start_main_impl (libc.so.6)", "start_thread (libc.so.6)")
+
+    assert without_interpreter((*begin, "run (app.py:3)", "read (libc.so.6)")) == ("run (app.py:3)", "read (libc.so.6)")
+    assert without_interpreter((*begin[1:], "main (app)")) == (*begin[1:], "main (app)")
+    assert without_interpreter(("serve (app)", *begin[1:], "run (app.py:3)")) == (
+        "serve (app)",
+        *begin[1:],
+        "run (app.py:3)",
+    )
