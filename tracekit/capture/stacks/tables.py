@@ -88,17 +88,19 @@ class Tables:
 
     def made(self) -> Iterator[Made]:
         """Yield the answers that have come. Call it at least every few seconds: it notices when the process died."""
-        while self._asked:
+        while True:
             try:
                 message, files, *_ = socket.recv_fds(self._here, _MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
             except BlockingIOError:
-                lost = self._watch()
-                if lost is not None:
-                    yield lost
-                return
+                break
             made = self._answer(message, files)
-            del self._asked[made.number]
-            yield made
+            if made.number in self._asked:
+                del self._asked[made.number]
+                yield made
+            elif made.file >= 0:  # given up too early: the process had died of something else
+                os.close(made.file)
+        if self._asked and (lost := self._watch()):
+            yield lost
 
     def _answer(self, message: bytes, files: list[int]) -> Made:
         number, rows, pages, cpu_ns = _MADE.unpack_from(message)
