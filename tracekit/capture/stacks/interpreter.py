@@ -11,7 +11,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from tracekit.capture.libraries import elf
 from tracekit.capture.libraries.mapped import Identity, UnfitError, contents, file_behind
@@ -20,18 +20,16 @@ from tracekit.capture.stacks.code import is_code_type
 from tracekit.capture.stacks.memory import read
 from tracekit.capture.stacks.offsets import Offsets, UnknownLayoutError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 _MAPS_BYTES = 1 << 24
 _LINE = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) ..x. ([0-9a-f]+) ([0-9a-f]+:[0-9a-f]+) ([0-9]+) +(/.*)$", re.MULTILINE)
+_WRITABLE = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) .w", re.MULTILINE)
 _NAMED = re.compile(rb"/(?:lib)?python(?P<major>[23])(?:\.(?P<minor>\d+))?[^/]*$")
 _MINOR = re.compile(rb"(?:\.cpython-3|/python3\.)(\d+)[-/]")
 _PAGE = 4096
 _OWNER_C = 3  # FRAME_OWNED_BY_CSTACK (3.12, 3.13), FRAME_OWNED_BY_INTERPRETER (from 3.14)
 _CODE_MASK = 3  # Py_TAG_BITS
 _SYMBOLS = ("_PyRuntime", "PyCode_Type", "Py_Version")
-_MOST_BINARIES = 256
+_MOST_BINARIES, _MOST_CANDIDATES = 256, 16
 _TRIES = 4  # a thread that runs changes its frames while they are read
 _LOOK = 4  # frames
 _KNOWN = "3.8 to 3.14"
@@ -120,12 +118,13 @@ def find(pid: int) -> Interpreter | None:
         return _find(pid, Path("/proc", str(pid)))
     except (ProcessLookupError, FileNotFoundError):
         return None
-    except PermissionError as error:
+    except OSError as error:
         raise UnknownPythonError(f"it may not be looked at ({error.strerror})") from error
 
 
 def _find(pid: int, process: Path) -> Interpreter | None:
-    mappings = _mappings(process)
+    maps = contents(process / "maps", _MAPS_BYTES)
+    mappings = _mappings(maps)
     reason = ""
     for mapping in _candidates(process, mappings):
         try:
@@ -134,7 +133,8 @@ def _find(pid: int, process: Path) -> Interpreter | None:
             reason = reason or _reason(mapping, str(error))
             continue
         if binary.runtime:
-            return _asked(pid, mapping, binary, mappings)
+            runtime = _bias(mapping, binary) + binary.runtime
+            return _asked(pid, mapping, binary, mappings) if _is_writable(maps, runtime) else None
         if _is_library(mapping) or not binary.needs_library:  # which a process that just begins has not loaded yet
             reason = reason or _reason(mapping, f"it is not a CPython {_KNOWN}")
     if reason:
@@ -149,19 +149,25 @@ def _reason(mapping: _Mapping, what: str) -> str:
     return f"{mapping.path.decode(errors='replace')}: {what}"
 
 
-def _mappings(process: Path) -> list[_Mapping]:
+def _is_writable(maps: bytes, address: int) -> bool:
+    """Tell whether there are variables already: while a library is loaded, another part of its file is there."""
+    return any(int(start, 16) <= address < int(end, 16) for start, end in _WRITABLE.findall(maps))
+
+
+def _mappings(maps: bytes) -> list[_Mapping]:
     """Return what a process has mapped of files to execute."""
     return [
         _Mapping(int(start, 16), f"{int(start, 16):x}-{int(end, 16):x}", int(offset, 16), device, int(inode), path)
-        for start, end, offset, device, inode, path in _LINE.findall(contents(process / "maps", _MAPS_BYTES))
+        for start, end, offset, device, inode, path in _LINE.findall(maps)
     ]
 
 
-def _candidates(process: Path, mappings: list[_Mapping]) -> Iterator[_Mapping]:
-    """Yield a mapping of each file that may have a CPython: a library called so, or the program, whatever its name."""
-    yield from filter(_is_library, mappings)
+def _candidates(process: Path, mappings: list[_Mapping]) -> list[_Mapping]:
+    """Return a mapping of each file that may have a CPython: a library called so, or the program, whatever its name."""
     program = (process / "exe").stat().st_ino
-    yield from (mapping for mapping in mappings if mapping.inode == program)
+    named = [*filter(_is_library, mappings), *(mapping for mapping in mappings if mapping.inode == program)]
+    files = {(mapping.device, mapping.inode): mapping for mapping in reversed(named)}
+    return [*reversed(files.values())][:_MOST_CANDIDATES]
 
 
 def _is_library(mapping: _Mapping) -> bool:
