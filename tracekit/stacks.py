@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate, compress, count, pairwise
 from operator import ne
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,8 +18,8 @@ Weights = dict[Stack, float]
 """Weight of each stack: ns or samples, >= 0. Integers stay integers, so their sums are exact."""
 
 _INTERPRETER = re.compile(r" \((?:lib)?python3[^():]*\)$")
-_BEGINNING = re.compile(r"(_start|__libc_start\w*|start_thread|__clone3?|clone3?|__GI___clone3?) \(")
 """How a native frame of a CPython ends. A Python frame ends in its line, also in a file named `python3.py`."""
+_BEGINNING = re.compile(r"(_start|__libc_start\w*|start_thread|__clone3?|clone3?|__GI___clone3?) \(")
 _LINE = re.compile(r":[0-9]+\)$")
 
 
@@ -126,11 +127,12 @@ def without_interpreter(stack: Stack) -> Stack:
     These are those of a CPython, `_PyEval_EvalFrameDefault (libpython3.11.so.1.0)`, and if there is Python code, how
     its process or thread began: `__libc_start_main_impl (libc.so.6)`.
     """
-    frames = tuple(frame for frame in stack if not _INTERPRETER.search(frame))
+    frames = tuple(frame for frame in stack if not _of_interpreter(frame))
     begin = next((place for place, frame in enumerate(frames) if not _BEGINNING.match(frame)), 0)
     return frames[begin:] if any(map(is_python, frames[begin:])) else frames
 
 
+@lru_cache(maxsize=1 << 16)  # a program has few names and many stacks
 def is_python(frame: str) -> bool:
     """Tell whether *frame* is of Python code, as it was recorded: it ends in the line that runs."""
     return bool(_LINE.search(frame))
@@ -138,7 +140,17 @@ def is_python(frame: str) -> bool:
 
 def without_lines(stack: Stack) -> Stack:
     """Return *stack* with `name (file)` for Python's `name (file:line)`: the lines of a function are one frame."""
-    return tuple(_LINE.sub(")", frame) for frame in stack)
+    return tuple(map(_without_line, stack))
+
+
+@lru_cache(maxsize=1 << 16)
+def _of_interpreter(frame: str) -> bool:
+    return bool(_INTERPRETER.search(frame))
+
+
+@lru_cache(maxsize=1 << 16)
+def _without_line(frame: str) -> str:
+    return _LINE.sub(")", frame)
 
 
 def tree(weights: Mapping[Stack, float]) -> Tree:

@@ -9,6 +9,7 @@ up to it; waits are as long as they were, and what has no stack stays the state 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from tracekit.analysis.walltime import ON_CPU
@@ -119,6 +120,7 @@ def _held(exact: Mapping[Stack, int], groups: Groups, *, sampled: bool) -> tuple
 
 def _grouped(samples: Samples, shown: Shown, key: Callable[[Series], Stack]) -> Groups:
     groups: Groups = {}
+    shown = cache(shown)  # many series have the same stacks
     for series, found in samples.items():
         group = groups.setdefault(key(series), {})
         for frames, weight in found.weights(shown).items():

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from tracekit.analysis import breakdown, flame, spans
@@ -59,6 +59,11 @@ class Code:
 
     samples: Mapping[Series, StackSamples]
     shown: Shown
+
+    @cached_property
+    def seen(self) -> Shown:
+        """The same as *shown*, which each bucket of latency asks for the same stacks."""
+        return cache(self.shown)
 
     @cached_property
     def by_component(self) -> Mapping[tuple[Labels, str], StackSamples]:
@@ -217,7 +222,7 @@ def _code(subject: Subject, series: Series, band: Band, component: str, ns: int)
     here = seen.within(band.first, band.last)
     for bucket in sorted(set(here.bucket.tolist())):
         exact = spans.of_band(Band(bucket, bucket, 0), subject.parts[series]).components[component]
-        weights = here.within(bucket, bucket).weights(subject.code.shown)
+        weights = here.within(bucket, bucket).weights(subject.code.seen)
         for frames, part in fitted(weights, exact, sampled=component == ON_CPU).items():
             found[frames] += part
     return scaled(found, ns) if sum(found.values()) > ns else found
