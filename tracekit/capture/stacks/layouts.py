@@ -26,7 +26,7 @@ from tracekit.capture.stacks.layout import (
     MAX_UNWIND_ROWS,
 )
 from tracekit.capture.stacks.mappings import VDSO, Mapping, bias_of, identity, mappings, opened, served, vdso, vdso_file
-from tracekit.capture.stacks.tables import Made, Tables
+from tracekit.capture.stacks.tables import MOST_CPU_NS, Made, Tables
 
 if TYPE_CHECKING:
     import mmap
@@ -62,9 +62,9 @@ class Layouts:
 
     def __init__(self, rows: mmap.mmap, pages: mmap.mmap, root: Path = Path("/proc")) -> None:
         self.full = 0
-        """Libraries that there is no room for."""
+        """Libraries that there is no room or no time for; the same ones may be counted again."""
         self.torn = 0
-        """Files without a table, as they are none for x86_64, or are torn."""
+        """Files without a table, as they are none for x86_64, torn, or too large."""
         self.left_out = 0
         """Mappings of processes that have too many; again each time such a process is packed."""
         self._memory = memoryview(rows), memoryview(pages)
@@ -143,7 +143,7 @@ class Layouts:
             return None
 
     def _ask(self, process: Path, mapping: Mapping, which: Identity) -> _Library | None:
-        if len(self._libraries) >= _MOST_LIBRARIES:
+        if len(self._libraries) >= _MOST_LIBRARIES or self._tables.cpu_ns > MOST_CPU_NS:
             self.full += 1
             return None
         file, which = (vdso_file(), which) if mapping.path == VDSO else opened(process, mapping)

@@ -34,6 +34,8 @@ _ASKED = struct.Struct("<I")
 _MADE = struct.Struct("<IIIQ")
 _SEGMENT = struct.Struct("<3Q")
 _MESSAGE_BYTES = 1 << 14
+MOST_CPU_NS = 30_000_000_000
+"""That tables may take, all together: 10 times what fills the arrays of the walkers."""
 _IDLE_S = 5
 _MEMORY_BYTES = 2 << 30
 _NICE = 10
@@ -165,6 +167,8 @@ def serve(channel: int) -> None:
 def _make(here: socket.socket, number: int, file: int) -> None:
     began_ns = time.process_time_ns()
     try:
+        if began_ns > MOST_CPU_NS:
+            raise NotElfError("others have taken too much time")
         table = ehframe.table(file)
     except (NotElfError, OSError, MemoryError) as error:
         why = str(error) or "it needs too much memory"
