@@ -103,3 +103,16 @@ def test_real_libraries():
 
     os.close(file)
     assert {name: function.address for name, (function, *_) in found.items()} == truth
+
+
+def test_variables_of_a_real_program():
+    """As binutils read those of Debian's Python; a function is none."""
+    listed = subprocess.run(["nm", "-D", "/usr/bin/python3"], capture_output=True, text=True, check=True).stdout
+    rows = [line.split() for line in listed.splitlines()]
+    names = {"_PyRuntime", "PyCode_Type", "Py_Version"}
+    file = os.open("/usr/bin/python3", os.O_RDONLY)
+
+    found = elf.objects(file, {*names, "Py_Initialize", "no_such_name"})
+
+    os.close(file)
+    assert found == {row[2]: int(row[0], 16) for row in rows if row[-1] in names}
