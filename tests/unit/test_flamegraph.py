@@ -15,7 +15,8 @@ import pytest
 from tests import golden
 from tests.sample import write
 from tracekit.analysis.flame import layout
-from tracekit.report.flamegraph import CELL, PAD, WIDTH, Picture, svg
+from tracekit.report.flame_page import CELL, PAD, WIDTH
+from tracekit.report.flamegraph import Picture, svg
 
 if TYPE_CHECKING:
     from pathlib import Path

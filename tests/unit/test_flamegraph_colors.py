@@ -101,3 +101,16 @@ def test_names_are_readable_on_their_boxes(mode):
 def test_boxes_stand_out_of_the_page(mode, page):
     """No kind of frame has the colour of the paper."""
     assert all(math.dist(seen(color, "normal"), seen(page, "normal")) > APART for color in boxes(mode).values())
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+@pytest.mark.parametrize("vision", VISION)
+def test_less_and_more_stand_apart(mode, vision):
+    """In a comparison no blue looks like an orange or like no change, and the steps of each differ."""
+    found = boxes(mode)
+    less, more = (["z", *(f"{side}{step}" for step in range(1, 5))] for side in "lg")
+
+    pairs = [*itertools.product(less[1:], more[1:]), *itertools.pairwise(less), *itertools.pairwise(more)]
+    distances = {(a, b): math.dist(seen(found[a], vision), seen(found[b], vision)) for a, b in pairs}
+    assert len(distances) == 24
+    assert {pair: round(apart, 3) for pair, apart in distances.items() if apart < APART} == {}

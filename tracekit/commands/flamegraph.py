@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -64,6 +65,7 @@ class _Choice:
 @click.option("--db", "of_calls", is_flag=True, help="What calls of databases were made of.")
 @chosen.option
 @click.option("--tail", type=click.Choice(list(spanstacks.TAILS)), help="Slow spans beside the usual ones, as means.")
+@click.option("--diff", "later", metavar="OTHER", help="What changed from FILE to OTHER, as shares of each.")
 @click.option("--unit", type=click.Choice(["samples", "ns", "bytes"]), help="What the weights of a folded file are.")
 @click.option("--json", "as_json", is_flag=True, help="The stacks as JSON.")
 def command(
@@ -78,6 +80,7 @@ def command(
     where: dict[str, str],
     tail: str | None,
     view: View,
+    later: str | None,
     unit: str | None,
     as_json: bool,
 ) -> None:
@@ -114,6 +117,9 @@ def command(
     The SVG needs a browser to zoom and search, and nothing else. Other programs
     read FILE.speedscope.json, FILE.pb.gz (pprof) and FILE.trace.json (Perfetto).
 
+    With --diff the widths are OTHER's, blue is less than in FILE and orange more,
+    and what is gone stands below. Lines are `stack SHARE-IN-FILE SHARE-IN-OTHER`.
+
     \b
     Examples:
       tracekit flamegraph run.tk
@@ -125,20 +131,47 @@ def command(
       tracekit flamegraph run.tk --span evaluation --tail p99 -o slow.svg
       tracekit flamegraph run.tk --db --where system=postgresql
       tracekit flamegraph run.tk -o run.pb.gz && go tool pprof -http : run.pb.gz
+      tracekit flamegraph before.tk --diff after.tk --on-cpu -o changed.svg
       perf script | stackcollapse-perf.pl | tracekit flamegraph - -o perf.svg
     """  # noqa: D301 - click takes the control character, not the two letters
     form = stackforms.chosen(output, form, as_json)
+    _only_of_one(later, form, tail)
     wish = spanstacks.wish(span, of_calls, where, tail, role)
     viewing.refuse(view, of_calls, tail)
-    source = _read(file, between, unit, _Choice(wish, view, role))
-    source = _of_role(source, role) if role and not (wish and view.what != "errors") else source
-    data = _encoded(replace(source, title=title or source.title), form)
+    read = partial(_chosen, between=between, unit=unit, choice=_Choice(wish, view, role))
+    source = read(file)
+    if later:
+        changed = read(later)
+        before, after = (stackforms.Side(each.stacks.weights, each.unit) for each in (source, changed))
+        source = replace(changed, title=f"{changed.title}, against {source.title}", notes=_both(source, changed))
+        data = stackforms.difference(before, after, title or source.title, source.notes, form)
+    else:
+        data = _encoded(replace(source, title=title or source.title), form)
     if output:
         _write(output, data, file)
     else:
         click.echo(data, nl=False)
     for note in source.notes:
         click.echo(f"note: {note}", err=True)
+
+
+def _only_of_one(later: str | None, form: str, tail: str | None) -> None:
+    """Refuse what only the stacks of one file have."""
+    if later and form not in stackforms.OF_DIFFERENCES:
+        raise UsageError(f"cannot write {form} of --diff: it has one weight a stack", "folded, svg or --json")
+    if later and tail:
+        raise UsageError("cannot use --diff with --tail: it compares already")
+
+
+def _chosen(file: str, between: part.Times | None, unit: str | None, choice: _Choice) -> _Source:
+    """Return the stacks of *file* that are asked for."""
+    source = _read(file, between, unit, choice)
+    spans = choice.wish and choice.view.what != "errors"
+    return _of_role(source, choice.role) if choice.role and not spans else source
+
+
+def _both(before: _Source, after: _Source) -> tuple[str, ...]:
+    return (*after.notes, *(f"before: {note}" for note in before.notes))
 
 
 def _encoded(source: _Source, form: str) -> bytes:

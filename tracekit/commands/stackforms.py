@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tracekit.analysis import stackdiff
 from tracekit.errors import UsageError
-from tracekit.export import pprof, speedscope, trace_event
+from tracekit.export import folded, pprof, speedscope, trace_event
+from tracekit.report import flamediff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,6 +23,7 @@ PROFILES: dict[str, Callable[[Mapping[Stack, float], str, str], bytes]] = {
 }
 """Files for other programs: (weights, title, unit) to bytes."""
 FORMS = ("folded", "svg", *PROFILES)
+OF_DIFFERENCES = ("folded", "svg", "json")
 _ENDINGS = {
     ".svg": "svg",
     ".folded": "folded",
@@ -28,6 +32,14 @@ _ENDINGS = {
     ".pb.gz": "pprof",
     ".trace.json": "trace-event",
 }
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison, and what it is weighed in."""
+
+    weights: Mapping[Stack, float]
+    unit: str
 
 
 def chosen(output: Path | None, form: str | None, as_json: bool) -> str:
@@ -48,3 +60,14 @@ def chosen(output: Path | None, form: str | None, as_json: bool) -> str:
             return found
     known = f"a name in {', '.join(_ENDINGS)}, or --format"
     raise UsageError(f"cannot write {output}: its name does not say what", known)
+
+
+def difference(before: Side, after: Side, title: str, notes: tuple[str, ...], form: str) -> bytes:
+    """Return what changed, in one of OF_DIFFERENCES."""
+    if form == "svg":
+        found = stackdiff.compare(before.weights, after.weights)
+        return flamediff.svg(flamediff.Picture(found, title, (before.unit, after.unit), notes)).encode()
+    shares = stackdiff.shares(before.weights, after.weights)
+    if form == "json":
+        return (folded.difference_as_json(shares) + "\n").encode()
+    return folded.write_difference(shares).encode()

@@ -129,6 +129,27 @@ def write(weights: Mapping[Stack, float]) -> str:
     return "".join(f"{';'.join(stack)} {_digits(plain[stack])}\n" for stack in sorted(plain) if plain[stack])
 
 
+def write_difference(shares: Mapping[Stack, tuple[float, float]]) -> str:
+    """
+    Return `frame;frame 0.125 0.25`: of each stack its share of the total before and after.
+
+    Both without exponents, as the lines of difffolded.pl, which flamegraph.pl draws.
+    """
+    sums: dict[Stack, tuple[float, float]] = {}
+    for stack, (before, after) in shares.items():
+        known = sums.get(foldable(stack), (0.0, 0.0))
+        sums[foldable(stack)] = known[0] + before, known[1] + after
+    return "".join(f"{';'.join(stack)} {_share(sums[stack][0])} {_share(sums[stack][1])}\n" for stack in sorted(sums))
+
+
+def difference_as_json(shares: Mapping[Stack, tuple[float, float]]) -> str:
+    """Return `{"unit": "share", "stacks": [{"frames", "before", "after"}]}`"""
+    stacks = [
+        {"frames": list(stack), "before": shares[stack][0], "after": shares[stack][1]} for stack in sorted(shares)
+    ]
+    return json.dumps({"unit": "share", "stacks": stacks}, indent=1, allow_nan=False)
+
+
 def as_json(found: Folded, unit: str) -> str:
     """Return `{"unit", "total", "stacks": [{"frames", "weight"}], "malformed": [{"line", "text"}]}`"""
     stacks = [{"frames": list(stack), "weight": found.weights[stack]} for stack in sorted(found.weights)]
@@ -157,3 +178,7 @@ def _weight(digits: str) -> float | None:
 
 def _digits(weight: float) -> str:
     return str(int(weight)) if weight == int(weight) and weight < 2**64 else repr(weight)
+
+
+def _share(share: float) -> str:
+    return f"{share:.12f}".rstrip("0").rstrip(".")

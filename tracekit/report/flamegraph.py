@@ -1,33 +1,19 @@
-"""
-A flame graph as one SVG file: whole as a still picture, with zoom and search in a browser.
-
-It loads nothing. Script and style are the same in every picture and nothing runs
-from attributes, so a Content-Security-Policy can name both by their hashes.
-"""
+"""A flame graph: what its boxes say and what their colours tell."""
 
 from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from html import escape
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from tracekit.analysis.flame import Look, Part
-from tracekit.report.terminal import columns_of, fit
-from tracekit.units import format_count, format_share, format_value, printable
+from tracekit.report import flame_page as page
+from tracekit.units import format_count, format_share, format_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tracekit.analysis.flame import Box, Flame
-
-WIDTH = 1200
-PAD = 10
-ROW = 18
-CELL = 7.25  # a character of a 12 px monospace font: 0.6 em, rarely a little more
-TOOLS = 480  # room for search and reset beside the title
 
 _LETTER = {"on-CPU": "c", "run queue": "q", "blocked": "b", "python": "p", "native": "n", "kernel": "k"}
 _LETTER |= {"client": "c", "server": "d", "db": "d", "awaiting": "t", "unattributed": "u"}
@@ -42,7 +28,6 @@ _WORDS = {
     "merged": "too narrow, merged",
 }
 _LEGEND = "ends in"
-_NOT_XML = {0xFFFE: "\\ufffe", 0xFFFF: "\\uffff"}
 
 
 @dataclass(frozen=True)
@@ -63,41 +48,19 @@ class Picture:
 
 def svg(picture: Picture) -> str:
     """Return *picture* as an SVG document; the same for the same picture, wherever it is made."""
+    flame = picture.flame
     notes = (_summary(picture), *picture.notes)
-    items = _items(picture.flame.parts)
-    legend, rows = _legend(items, top=34 + ROW * len(notes))
-    top = 40 + ROW * (len(notes) + rows + 1)
-    height = top + ROW * (1 + max(box.depth for box in picture.flame.boxes)) + PAD
-    spoken = ". ".join((*notes, ", ".join(words for _, words in items)))
-    return f"""<?xml version="1.0" encoding="UTF-8"?>
-<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" role="img"
- aria-label="{_xml(picture.title)}">
-<desc>{_xml(spoken)}</desc>
-<style>/*<![CDATA[*/
-{_web("flamegraph.css")}/*]]>*/</style>
-<rect class="page" width="100%" height="100%"/>
-<g class="head">
-<text class="name" x="{PAD}" y="26">{_xml(fit(picture.title, (WIDTH - TOOLS) // 10))}</text>
-{_lines(_text(PAD, 46 + ROW * place, note) for place, note in enumerate(notes))}
-{_lines(legend)}
-<text class="details" x="{PAD}" y="{top - 12}"></text>
-</g>
-<g class="frames" transform="translate(0 {top})" data-pad="{PAD}" data-row="{ROW}" data-cell="{CELL}"
- data-width="{WIDTH}" data-height="{height}">
-{_lines(_boxes(picture))}
-</g>
-<script>//<![CDATA[
-{_web("flamegraph.js")}//]]></script>
-</svg>
-"""
+    legend = [(_class(look, ""), words) for look, words in _items(flame.parts)]
+    deepest = max(box.depth for box in flame.boxes)
+    return page.svg(page.Page(picture.title, notes, _LEGEND, legend, list(_boxes(picture)), deepest))
 
 
 def _summary(picture: Picture) -> str:
     flame = picture.flame
     whole = "means" if flame.shape == "bands" else format_value(flame.total, picture.unit)
-    text = f"{whole} in {_many(flame.stacks, 'stack')}, read from the top down"
+    text = f"{whole} in {many(flame.stacks, 'stack')}, read from the top down"
     if flame.merged:
-        text += f"; {_many(flame.merged, 'frame')} under {format_share(flame.min_share)} merged"
+        text += f"; {many(flame.merged, 'frame')} under {format_share(flame.min_share)} merged"
     return text
 
 
@@ -122,31 +85,6 @@ def _words(part: Part) -> str:
     return f"{name} {format_share(part.share)}" if part.share is not None else name
 
 
-def _legend(items: list[tuple[Look, str]], top: int) -> tuple[list[str], int]:
-    """Return the swatches from left to right and, where the room ends, in a further row; and how many rows."""
-    lines = [_text(PAD, top + 12, _LEGEND)]
-    begin = PAD + round((len(_LEGEND) + 1) * CELL)
-    left, row = begin, 0
-    for look, words in items:
-        safe = fit(words, 40)
-        room = round(30 + columns_of(safe) * CELL)
-        if left + room > WIDTH - PAD and left > begin:
-            left, row = begin, row + 1
-        y = top + row * ROW
-        swatch = f'<rect x="{left}" y="{y + 2}" width="12" height="12"/>'
-        lines.append(f'<g class="{_class(look, "")}">{swatch}</g>{_text(left + 17, y + 12, safe)}')
-        left += room
-    return lines, row + 1
-
-
-def _lines(parts: Iterable[str]) -> str:
-    return "\n".join(parts)
-
-
-def _text(x: float, y: float, text: str) -> str:
-    return f'<text x="{x:g}" y="{y:g}">{_xml(text)}</text>'
-
-
 def _boxes(picture: Picture) -> Iterable[str]:
     """Yield the boxes, each with its share of what it is part of: of its band, if bands are compared."""
     bands = picture.flame.shape == "bands"
@@ -157,15 +95,13 @@ def _boxes(picture: Picture) -> Iterable[str]:
 
 
 def _box(box: Box, unit: str, root: Box) -> str:
-    room = WIDTH - 2 * PAD
-    left, wide = PAD + box.start * room, box.share * room
-    y = box.depth * ROW
-    name = f"{_many(box.merged, 'frame')} too narrow to draw" if box.merged else _safe(box.name)
-    edged = " wide" if wide > 3 else ""
-    return (
-        f'<g class="f {_class(box.look, box.name)}{edged}"><title>{escape(name)}\n{_facts(box, unit, root)}</title>'
-        f'<rect x="{left:.3f}" y="{y}" width="{wide:.3f}" height="{ROW - 1}"/>{_label(name, left, wide, y)}</g>'
-    )
+    name = merged(box.merged) if box.merged else page.safe(box.name)
+    return page.frame(_class(box.look, box.name), name, _facts(box, unit, root), box.depth, box.start, box.share)
+
+
+def merged(frames: int) -> str:
+    """Return what a box is called that stands for *frames*."""
+    return f"{many(frames, 'frame')} too narrow to draw"
 
 
 def _facts(box: Box, unit: str, root: Box) -> str:
@@ -180,13 +116,6 @@ def _facts(box: Box, unit: str, root: Box) -> str:
     return facts
 
 
-def _label(name: str, left: float, wide: float, y: int) -> str:
-    cells = int((wide - 6) / CELL)
-    if cells < 3:
-        return ""
-    return _text(round(left + 3, 2), y + 13, fit(name, cells))
-
-
 def _class(look: Look, name: str) -> str:
     """Return the CSS class; frames of one kind of code differ a little by name, so that neighbours stand apart."""
     letter = _LETTER[look.kind]
@@ -195,20 +124,6 @@ def _class(look: Look, name: str) -> str:
     return f"{letter}{zlib.crc32(name.encode('utf-8', 'replace')) % 4}" if letter in "pnk" else letter
 
 
-def _many(count: int, noun: str) -> str:
+def many(count: int, noun: str) -> str:
+    """Return `1 frame`, `2,000 frames`."""
     return f"{format_count(count)} {noun}{'' if count == 1 else 's'}"
-
-
-@lru_cache(maxsize=10_000)  # a program has few names and many boxes
-def _safe(name: str) -> str:
-    """Return a name that a traced program chose, in characters that XML allows and on one line."""
-    return printable(name).translate(_NOT_XML).encode("utf-8", "backslashreplace").decode()
-
-
-def _xml(text: str) -> str:
-    return escape(_safe(text))
-
-
-@cache
-def _web(name: str) -> str:
-    return (files("tracekit.report") / "web" / name).read_text("utf-8")
