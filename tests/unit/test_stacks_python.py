@@ -245,6 +245,17 @@ def test_where_the_caller_is_named_from():
     assert shortened("<frozen importlib._bootstrap>", "/srv") == "<frozen importlib._bootstrap>"
 
 
+def test_a_function_may_have_no_name():
+    """It is shown all the same: only what the interpreter made for itself is left out."""
+    interpreter = find(os.getpid())
+    assert interpreter
+    code = Codes.names.__code__.replace(co_name="", co_qualname="", co_filename="", co_firstlineno=7)
+
+    named = Codes(os.getpid(), interpreter).names([id(code) >> 4 << PYTHON_UNIT_BITS | PYTHON_NO_UNIT])
+
+    assert list(named.values()) == [" (:7)"]
+
+
 def test_another_function_in_the_same_place():
     """A freed code object whose place another one took, strings and line table included, has the new name."""
     interpreter = find(os.getpid())

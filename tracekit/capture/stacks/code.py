@@ -86,7 +86,6 @@ class _Code:
 
     Attributes:
         made_of: hash of its head and of what is compared.
-        name: "": nobody wrote it.
         lines: by code unit.
     """
 
@@ -131,7 +130,7 @@ class Codes:
     def _text(self, code: _Code | None, unit: int) -> str:
         if code is None:
             return UNREADABLE
-        if not code.name:
+        if not code.parts.texts:
             return ""
         return f"{code.name} ({code.file}:{code.lines.get(unit, code.first)})"
 
@@ -238,7 +237,7 @@ class Codes:
         room = _ALL_TABLES
         for address, units in wanted.items():
             code = self._codes.get(address)
-            if code and code.name and (left := units - code.lines.keys() - {PYTHON_NO_UNIT}):
+            if code and code.parts.texts and (left := units - code.lines.keys() - {PYTHON_NO_UNIT}):
                 room -= code.parts.table[1]
                 if room >= 0:
                     missing[address] = left
