@@ -243,3 +243,16 @@ def test_the_process_that_makes_tables_may_die(built: Path):
 
         assert (lacking, arrays.layouts.torn) == (1, 1)
     arrays.layouts.close()
+
+
+def test_a_process_that_cannot_be_started_is_tried_again(built: Path, monkeypatch: pytest.MonkeyPatch):
+    """Where no more processes may run, tables come later."""
+    arrays = Arrays()
+    with Waiting(built / "deep") as waiting:
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "executable", "/nowhere/python")
+            arrays.layouts.pack(waiting.process.pid, NO_PYTHON)
+            assert not arrays.layouts.poll()
+
+        assert all(rows for *_, rows, _, _ in codes(arrays.packed(waiting.process.pid)))
+    arrays.layouts.close()

@@ -101,7 +101,8 @@ class Tables:
                 yield made
             elif made.file >= 0:  # given up too early: the process had died of something else
                 os.close(made.file)
-        if self._asked and (lost := self._watch()):
+        lost = self._watch()
+        if lost:
             yield lost
 
     def _answer(self, message: bytes, files: list[int]) -> Made:
@@ -117,7 +118,7 @@ class Tables:
         code = self._worker.poll() if self._worker else 0
         if code is None:
             return None
-        lost = next(iter(self._asked)) if code else None
+        lost = next(iter(self._asked), None) if code else None
         if lost is not None:
             del self._asked[lost]
         self._worker = _started(self._there) if self._asked else None
@@ -132,18 +133,21 @@ class Tables:
         self._there.close()
 
 
-def _started(channel: socket.socket) -> subprocess.Popen[bytes]:
-    """Start the process: without the directory we are in, where anybody may have put modules."""
+def _started(channel: socket.socket) -> subprocess.Popen[bytes] | None:
+    """Start the process, without the directory we are in, where anybody may have put modules; None: not now."""
     file = channel.fileno()
     path = [str(Path(__file__).parents[3]), *filter(None, sys.path)]
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _START.format(file), "-", *path],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        pass_fds=(file,),
-        start_new_session=True,
-    )
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _START.format(file), "-", *path],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(file,),
+            start_new_session=True,
+        )
+    except OSError:  # too many processes, or too little memory
+        return None
 
 
 def serve(channel: int) -> None:
