@@ -120,6 +120,23 @@ def objects(file: int, names: Collection[str]) -> dict[str, int]:
     return dict(_symbols(file, *table, names, _OBJECT))
 
 
+def tables(file: int, most: int = MOST_BYTES) -> list[tuple[bytes, int, int]]:
+    """
+    Return the tables of symbols: entries of Elf64_Sym, and where in the file their names are and how many bytes.
+
+    Raises:
+        NotElfError: as read(), or a table has more than *most* bytes.
+        OSError: it cannot be read.
+    """
+    at, count = _table(_header(file), 6, 11, _MOST_SECTIONS, _SECTION.size)
+    sections = list(_SECTION.iter_unpack(_piece(file, at, count * _SECTION.size)))
+    return [
+        (_piece(file, offset, size - size % _SYMBOL.size, most), sections[link][4], sections[link][5])
+        for _, kind, _, _, offset, size, link, *_ in sections
+        if kind in _SYMBOL_TABLES and link < len(sections)
+    ]
+
+
 def _header(file: int) -> tuple[Any, ...]:
     header = _HEADER.unpack(_piece(file, 0, _HEADER.size))
     if header[0][:6] != _MAGIC or header[1] not in (_EXECUTABLE, _SHARED) or header[2] != _X86_64:
