@@ -203,7 +203,7 @@ __noinline int walk_python(struct scratch *s, struct layout *layout, struct task
 		read_chunk(place.python, s, thread);
 		bpf_loop(MAX_PYTHON_FRAMES + 1, walk_frame, &place, 0);
 	}
-	if (outer && (!frame || s->python.end == PYTHON_UNREADABLE) &&
+	if (outer && (!frame || (s->python.end == PYTHON_UNREADABLE && s->python.count <= 1)) &&
 	    !read_user(&frame, sizeof(frame), outer + place.python->cframe_frame)) {
 		begin_python(s, frame);
 		bpf_loop(MAX_PYTHON_FRAMES + 1, walk_frame, &place, 0);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracekit.capture.stacks import layout
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 NO_PYTHON = bytes(layout.PYTHON.size)
 AGAIN_S = 1.0
 """A process that loads libraries is looked at once in so long."""
+_TRIES = 8
+"""How often a Python is looked for in a process that has just begun."""
 _SPARE = 64
 """Layouts that are free when no longer used ones are looked for."""
 
@@ -44,6 +47,7 @@ class Memories:
         self._looked: dict[int, float] = {}
         self._free = list(range(layout.MAX_LAYOUTS - 1, 0, -1))
         self._missing: dict[str, None] = {}
+        self._tries: dict[int, int] = {}
         self._gone: set[int] = set()
 
     @property
@@ -58,6 +62,8 @@ class Memories:
             self._look(tgid, anew=True)
         for tgid in {each for each in outgrown if now - self._looked.get(each, 0) > AGAIN_S}:
             self._look(tgid)
+        for tgid in list(self._tries):
+            self._try_again(tgid)
         wanted.clear()
         outgrown.clear()
         if self._layouts.poll():
@@ -70,6 +76,8 @@ class Memories:
             self._find_python(tgid)
         if anew:
             self._numbers.pop(tgid, None)
+            if tgid not in self._codes:
+                self._tries[tgid] = _TRIES
         self._write(tgid)
         self._names.know(tgid)
 
@@ -83,7 +91,17 @@ class Memories:
             return
         if found:
             self._pythons[tgid] = found.packed()
-            self._codes[tgid] = Codes(tgid, found)
+            self._codes[tgid] = Codes(tgid, found, _cwd(tgid))
+            self._tries.pop(tgid, None)
+
+    def _try_again(self, tgid: int) -> None:
+        """Look once more for the Python of a process that had none yet when it was first seen."""
+        self._tries[tgid] -= 1
+        if not self._tries[tgid]:
+            del self._tries[tgid]
+        self._find_python(tgid)
+        if tgid in self._codes:
+            self._write(tgid)
 
     def _write(self, tgid: int) -> None:
         if tgid not in self._numbers:
@@ -119,7 +137,7 @@ class Memories:
         """Let go of processes that had ended by the last call of this: what came from them has its names by now."""
         gone = (self._numbers.keys() | self._pythons.keys()) - set(living)
         for tgid in gone & self._gone:
-            for table in (self._codes, self._pythons, self._numbers, self._looked):
+            for table in (self._codes, self._pythons, self._numbers, self._looked, self._tries):
                 table.pop(tgid, None)
         self._names.forget(self._pythons.keys())
         self._gone = gone
@@ -127,3 +145,10 @@ class Memories:
     def close(self) -> None:
         """End whoever makes tables."""
         self._layouts.close()
+
+
+def _cwd(tgid: int) -> str:
+    try:
+        return str(Path(f"/proc/{tgid}/cwd").readlink())
+    except OSError:
+        return ""

@@ -63,9 +63,8 @@ class Texts:
         """
         Return the frames of a stack, root first; None: ask again, names are being looked up.
 
-        Args:
-            stack: identity of the user's side, number of its Python frames, identity of the kernel's side.
-            user, kernel: their words.
+        *stack* is the identity of the user's side, the number of its Python frames and the identity of the kernel's
+        side; *user* and *kernel* are their words.
         """
         known = self._kept.get(stack)
         if known is not None:
