@@ -87,8 +87,12 @@ def test_frames_of_the_tracing_are_left_out(symbols, ours):
 
 
 def test_nobody_waits_for_the_table(symbols):
-    """The first who asks is told to ask again."""
-    assert Kernel(symbols).frames([READ]) is None
+    """The first who asks is told to ask again, unless somebody wants to wait."""
+    kernel = Kernel(symbols)
+
+    assert kernel.frames([READ]) is None
+    assert kernel.settle(10)
+    assert kernel.frames([READ]) == ("vfs_read_[k]",)
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,13 @@ class Kernel:
             return None
         return tuple(self._frame(*each) for each in zip(addresses[first:], names[first:], strict=True))
 
+    def settle(self, timeout_s: float) -> bool:
+        """Wait for the table if it is being read; tell whether it is there."""
+        loading = self._loading
+        if loading:
+            loading.join(timeout_s)
+        return self._table is not None and not self._loading
+
     def _frame(self, address: int, function: bytes) -> str:
         name = self._table.program(address) if self._table else b""
         text = (name or function)[:_MOST_NAME].decode(errors="backslashreplace")

@@ -137,6 +137,8 @@ class Symbols:
         process = self._processes[pid]
         known = {address: text for address in addresses if (text := process.texts.get(address))}
         wanted = [address for address in addresses if address not in known and address not in process.asked]
+        if len(process.texts) >= _MOST_TEXTS:
+            process.texts.clear()
         if wanted:
             process.asked.update(wanted)
             self._jobs.put(partial(self._look_up, process, wanted))
