@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.unit.conftest import Run
 
 SVG = "{http://www.w3.org/2000/svg}"
-SEEN = "note: 480 samples on CPU; code is known of 91.1 % of this time\n"
+SEEN = "note: 480 samples on CPU; code is known of 92.9 % of the time on CPU and blocked\n"
 LOST = "note: lost while recording: 13 ring_full\nnote: 1 of 30 intervals lack data\n"
 
 

@@ -125,7 +125,7 @@ def test_what_has_no_account_is_left_out_and_said(run: Run, tmp_path: Path) -> N
 
     assert (code, out) == (0, run("flamegraph", write(tmp_path / "x.tk", CONTENT), "--on-cpu")[1])
     assert err == (
-        "note: 3 samples on CPU: rough; code is known of 97.1 % of this time\n"
+        "note: 3 samples on CPU: rough; code is known of 97.1 % of the time\n"
         "note: 1,001 more are of what nothing else was recorded of, and left out\n"
     )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from tracekit.analysis.walltime import ON_CPU
+from tracekit.analysis.walltime import ON_CPU, RUN_QUEUE
 from tracekit.stacks import scaled
 
 if TYPE_CHECKING:
@@ -47,6 +47,12 @@ class Profile:
     samples: int
     placed: int
     strange: int
+
+    @property
+    def known(self) -> float:
+        """Share of the weight that has a stack of code, of as much as can have one: waiting for a CPU cannot."""
+        whole = sum(weight for stack, weight in self.weights.items() if stack[2:] != (RUN_QUEUE,))
+        return self.placed / whole if whole else 0.0
 
 
 def wall(accounts: Mapping[Stack, StackWeight], cpu: Samples, waits: Samples, shown: Shown) -> Profile:

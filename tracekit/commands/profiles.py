@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from tracekit.commands.view import View
     from tracekit.recording.reader import Between, Recording
 
-_SAMPLES = {"cpu": "on CPU", "errors": "of failed calls"}
+_SAMPLES = {"wall": "on CPU", "on-cpu": "on CPU", "errors": "of failed calls"}
+_OF_WHAT = {"wall": "the time on CPU and blocked", "on-cpu": "the time", "off-cpu": "the time"}
 
 
 def read(recording: Recording, view: View, role: str, intervals: Between | None) -> Found:
@@ -42,9 +43,7 @@ def read(recording: Recording, view: View, role: str, intervals: Between | None)
         found, what = profile.wall(accounts, cpu, waits, view.shown), "wall time of its threads"
     if not found.weights:
         raise EmptyHistogramError(f"cannot show {what}: there was none", "--wall, or another --role or --between")
-    notes = (
-        _notes(found, "off-cpu" if view.what == "off-cpu" else "cpu") if cpu or waits else iter((no_code(recording),))
-    )
+    notes = _notes(found, view.what or "wall") if cpu or waits else iter((no_code(recording),))
     return Found(dict(found.weights), what, tuple(notes))
 
 
@@ -71,10 +70,9 @@ def failures(recording: Recording, view: View, where: Mapping[str, str], interva
 
 
 def _notes(found: Profile, kind: str) -> Iterator[str]:
-    words = [] if kind == "off-cpu" else [samples_words(found.samples, _SAMPLES[kind])]
-    whole = sum(found.weights.values())
-    if kind != "errors" and whole:
-        words.append(f"code is known of {format_share(found.placed / whole)} of this time")
+    words = [samples_words(found.samples, _SAMPLES[kind])] if kind in _SAMPLES else []
+    if kind in _OF_WHAT:
+        words.append(f"code is known of {format_share(found.known)} of {_OF_WHAT[kind]}")
     yield "; ".join(words)
     if found.strange:
         yield f"{format_count(found.strange)} more are of what nothing else was recorded of, and left out"
