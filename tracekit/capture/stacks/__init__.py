@@ -89,7 +89,8 @@ class Stacks:
         }
         self._texts.learn(users, self._memories)
         for sample in found:
-            self._add(sample)
+            if sample.weight:
+                self._add(sample)
         for slow in ended:
             self._end(slow)
 

@@ -67,15 +67,13 @@ class Samples:
         """Those that were met in code that nobody has told of: a library that was loaded since."""
 
     def drain(self) -> Iterator[Sample]:
-        """Yield what weighs something; learn the frames of the others too."""
+        """Yield what has come; what weighs nothing only brings frames, of a wait that has begun."""
         if len(self.users) + len(self.kernels) > MOST_STACKS:
             self._forget()
             self.users.clear()
             self.kernels.clear()
         for raw in self._records():
-            sample = self._take(raw)
-            if sample.weight:
-                yield sample
+            yield self._take(raw)
 
     def _take(self, raw: bytes) -> Sample:
         fields = layout.RECORD.unpack_from(raw)
