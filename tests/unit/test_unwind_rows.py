@@ -88,7 +88,7 @@ def interpreter() -> str:
 
 
 DIRECTORY = "/lib/x86_64-linux-gnu"
-LIBRARIES = {f"{DIRECTORY}/libc.so.6": 10, f"{DIRECTORY}/ld-linux-x86-64.so.2": 10, interpreter(): 0}
+LIBRARIES = {f"{DIRECTORY}/libc.so.6": 10, f"{DIRECTORY}/ld-linux-x86-64.so.2": 10, interpreter(): 10}
 """And how many rows of binutils no row of ours can say, at most."""
 
 
@@ -96,7 +96,7 @@ LIBRARIES = {f"{DIRECTORY}/libc.so.6": 10, f"{DIRECTORY}/ld-linux-x86-64.so.2": 
 def test_rows_are_those_of_binutils(path: str):
     """At every address where binutils begins a row, and at the last one before the next."""
     made = table(path)
-    addresses = [row & ADDRESS for row in made.rows]
+    addresses = [made.base + (row & ADDRESS) for row in made.rows]
 
     wrong, unknown, count = [], 0, 0
     for rule in rules(path):
@@ -121,3 +121,5 @@ def test_a_page_is_the_first_row_at_or_behind_it():
     assert list(made.pages[:-1]) == [bisect_left(addresses, page << 10) for page in range(len(made.pages) - 1)]
     assert made.pages[-1] == len(made.rows)
     assert addresses[-1] >> 10 == len(made.pages) - 2
+    assert made.pages[0] == 0
+    assert addresses[0] < 1 << 10

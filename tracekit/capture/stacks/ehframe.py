@@ -52,11 +52,13 @@ class Table:
 
     Attributes:
         segments: of code.
+        base: address, of the file, from which on rows and pages count: data may stand before the code.
         rows: u64, sorted by address.
         pages: u64: for each KiB of addresses the number of the first row at or behind it, and one more for the end.
     """
 
     segments: list[elf.Segment]
+    base: int
     rows: array[int]
     pages: array[int]
 
@@ -71,8 +73,10 @@ def table(file: int) -> Table:
     """
     segments = elf.code(file)
     found = elf.section(file, b".eh_frame", MOST_BYTES)
-    result = rows(found[1], found[0]) if found else array("Q")
-    return Table(segments, result, pages(result))
+    made = rows(found[1], found[0]) if found else array("Q")
+    base = (made[0] & ADDRESS) >> UNWIND_PAGE_SHIFT << UNWIND_PAGE_SHIFT if made else 0
+    result = array("Q", [row - base for row in made])
+    return Table(segments, base, result, pages(result))
 
 
 def rows(content: bytes, address: int) -> array[int]:
@@ -113,7 +117,7 @@ def pages(table_rows: array[int]) -> array[int]:
         NotElfError: their addresses reach too far.
     """
     if table_rows and (table_rows[-1] & ADDRESS) >> UNWIND_PAGE_SHIFT >= MAX_UNWIND_PAGES - 1:
-        raise NotElfError("its code is too far away from its beginning")
+        raise NotElfError("it has more code than there is room for")
     index: list[int] = []
     for number, row in enumerate(table_rows):
         page = (row & ADDRESS) >> UNWIND_PAGE_SHIFT

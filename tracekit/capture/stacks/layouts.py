@@ -42,8 +42,9 @@ _OF_KERNEL = Identity(0, 0, 0, 0)
 
 @dataclass
 class _Library:
-    """A file, and where its rows are; segments: of code, as far as they are known."""
+    """A file, and where its rows are; base and segments as a Table has them, as far as they are known."""
 
+    base: int = 0
     first_row: int = 0
     rows: int = 0
     first_page: int = 0
@@ -163,7 +164,7 @@ class Layouts:
             self.torn += 1
             return
         try:
-            library.segments = made.segments
+            library.base, library.segments = made.base, made.segments
             if self._next_row + made.rows > MAX_UNWIND_ROWS or self._next_page + made.pages > MAX_UNWIND_PAGES:
                 self.full += 1
                 return
@@ -193,5 +194,5 @@ def _code(mapping: Mapping, library: _Library | None) -> bytes:
         bias = bias_of(mapping, library.segments)
         rows = library.first_row, library.rows, library.first_page, library.pages
         if bias is not None:
-            return CODE.pack(mapping.start, mapping.end, bias & _U64, *rows)
+            return CODE.pack(mapping.start, mapping.end, bias + library.base & _U64, *rows)
     return CODE.pack(mapping.start, mapping.end, mapping.start - mapping.offset & _U64, 0, 0, 0, 0)

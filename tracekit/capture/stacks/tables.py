@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ASKED = struct.Struct("<I")
-_MADE = struct.Struct("<IIIQ")
+_MADE = struct.Struct("<IIIQQ")
 _SEGMENT = struct.Struct("<3Q")
 _MESSAGE_BYTES = 1 << 14
 MOST_CPU_NS = 30_000_000_000
@@ -50,11 +50,13 @@ class Made:
     Attributes:
         number: that was given with the question.
         file: descriptor of a file with the rows, then the pages (u64 each), the caller's to close; -1: there is none.
+        base: as a Table has it.
         why: there is none.
     """
 
     number: int
     file: int
+    base: int
     rows: int
     pages: int
     segments: list[Segment]
@@ -106,12 +108,12 @@ class Tables:
             yield lost
 
     def _answer(self, message: bytes, files: list[int]) -> Made:
-        number, rows, pages, cpu_ns = _MADE.unpack_from(message)
+        number, rows, pages, base, cpu_ns = _MADE.unpack_from(message)
         self.cpu_ns += cpu_ns
         rest = message[_MADE.size :]
         if not files:
-            return Made(number, -1, 0, 0, [], rest.decode())
-        return Made(number, files[0], rows, pages, [Segment(*each) for each in _SEGMENT.iter_unpack(rest)], "")
+            return Made(number, -1, 0, 0, 0, [], rest.decode())
+        return Made(number, files[0], base, rows, pages, [Segment(*each) for each in _SEGMENT.iter_unpack(rest)], "")
 
     def _watch(self) -> Made | None:
         """See to it that the process runs, and return the answer that it died of."""
@@ -122,7 +124,7 @@ class Tables:
         if lost is not None:
             del self._asked[lost]
         self._worker = _started(self._there) if self._asked else None
-        return None if lost is None else Made(lost, -1, 0, 0, [], "the process that reads it died of it")
+        return None if lost is None else Made(lost, -1, 0, 0, 0, [], "the process that reads it died of it")
 
     def close(self) -> None:
         """End the process, whatever it does."""
@@ -176,12 +178,13 @@ def _make(here: socket.socket, number: int, file: int) -> None:
         table = ehframe.table(file)
     except (NotElfError, OSError, MemoryError) as error:
         why = str(error) or "it needs too much memory"
-        here.send(_MADE.pack(number, 0, 0, time.process_time_ns() - began_ns) + why.encode())
+        here.send(_MADE.pack(number, 0, 0, 0, time.process_time_ns() - began_ns) + why.encode())
         return
     with os.fdopen(os.memfd_create("unwinding", os.MFD_CLOEXEC), "wb") as written:
         written.write(table.rows)
         written.write(table.pages)
         written.flush()
-        head = _MADE.pack(number, len(table.rows), len(table.pages), time.process_time_ns() - began_ns)
+        sizes = len(table.rows), len(table.pages)
+        head = _MADE.pack(number, *sizes, table.base, time.process_time_ns() - began_ns)
         segments = b"".join(_SEGMENT.pack(each.offset, each.address, each.size) for each in table.segments)
         socket.send_fds(here, [head + segments], [written.fileno()])

@@ -146,7 +146,7 @@ class Codes:
         bias = bias_of(mapping, table.segments) if table else None
         if not table or bias is None:
             return 0
-        found = bisect_right(table.rows, address - bias, key=ADDRESS.__and__) - 1
+        found = bisect_right(table.rows, address - bias - table.base, key=ADDRESS.__and__) - 1
         return table.rows[found] if found >= 0 else 0
 
     def _table(self, mapping: Mapping) -> ehframe.Table | None:
