@@ -102,6 +102,18 @@ def test_search_marks_and_adds_up(page: Page) -> None:
     assert found == ["matched 40 % of all", 2, "matched 50 % of the zoomed box"]
 
 
+def test_the_tools_fit_in_their_row(page: Page) -> None:
+    """The longest words beside both controls: no line is broken and nothing is cut off."""
+    page.click(*middle(page, "main"))
+    page.press("/")
+    page.type("read|score")
+
+    heights = page.js("[...document.querySelector('.tools').children].map((one) => one.offsetHeight)")
+    assert words(page, ".tools output") == "matched 87.5 % of the zoomed box"
+    assert max(heights) < 30
+    assert page.js("(({scrollWidth, clientWidth}) => scrollWidth <= clientWidth)(document.querySelector('.tools'))")
+
+
 def test_what_is_no_expression_says_so(page: Page) -> None:
     """And Escape empties the search."""
     page.press("/")
