@@ -88,7 +88,7 @@ class Texts:
 
     def settle(self, timeout_s: float) -> bool:
         """Wait for names that are being looked up; tell whether all have come."""
-        return self.symbols.settle(timeout_s)
+        return self.symbols.settle(timeout_s) and self._kernel.settle(timeout_s)
 
     def close(self) -> None:
         """End whoever looks names up."""
