@@ -202,6 +202,7 @@ def test_each_library_has_its_rows_once(built: Path, arrays: Arrays):
         assert (arrays.layouts.full, arrays.layouts.torn, arrays.layouts.refused) == (0, 0, 0)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to be root to open what is mapped")
 def test_files_that_are_deleted_or_torn(built: Path, tmp_path: Path):
     """A deleted program has rows; a file that is no library has none, and is counted."""
     program = tmp_path / "deleted"

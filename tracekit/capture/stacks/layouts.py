@@ -138,6 +138,8 @@ class Layouts:
             which = _OF_KERNEL if mapping.path == VDSO else identity(process, mapping, avoided)
             known = self._libraries.get(which)
             return known or self._ask(process, mapping, which)
+        except (FileNotFoundError, ProcessLookupError):
+            return None  # it is not mapped any more
         except (OSError, UnfitError):
             if len(self._refused) < _MOST_LIBRARIES:
                 self._refused.add((mapping.device, mapping.inode))
