@@ -133,6 +133,39 @@ def test_stacks_of_spans_have_their_own_looks():
     assert [part.look.kind for part in layout(CALLS).parts] == ["client", "server", "what"]
 
 
+def test_code_below_a_component():
+    """It has its own colours, and the legend the component's share."""
+    flame = layout({("worker", "evaluation", "blocked: lock", "take (a.py)", "futex_[k]"): 3, **SPANS})
+
+    assert flame.shape == "spans"
+    kinds = {box.name: box.look.kind for box in flame.boxes}
+    assert (kinds["take (a.py)"], kinds["futex_[k]"], kinds["GET"]) == ("python", "kernel", "db")
+    assert Part(Look("blocked", "lock"), 3 / 13) in flame.parts
+    assert Part(Look("python"), None) in flame.parts
+
+
+@pytest.mark.parametrize(
+    ("shape", "stack", "kinds"),
+    [
+        ("cpu", ("w", "t", "f (a.py)", "g"), ["who", "who", "python", "native"]),
+        ("waits", ("w", "t", "disk", "fsync", "f (a.py)"), ["who", "who", "blocked", "blocked", "python"]),
+        ("failures", ("w", "openat", "ENOENT", "f (a.py)"), ["what", "what", "what", "python"]),
+    ],
+)
+def test_what_comes_before_code_is_none(shape, stack, kinds):
+    """Where it is known what the stacks are: roles, threads, reasons and calls are no functions."""
+    assert [look_of(stack[: depth + 1], shape).kind for depth in range(len(stack))] == kinds
+
+
+def test_what_a_part_of_the_time_ended_in():
+    """Waits by reason, whatever code they have; time on a CPU by code, and that of no known code by its thread."""
+    waits = layout({("w", "t", "disk", "fsync", "f (a.py)"): 3, ("w", "t", "lock", "futex"): 1}, shape="waits")
+    cpu = layout({("w", "t", "f (a.py)"): 3, ("w", "t"): 1}, shape="cpu")
+
+    assert waits.parts[:2] == [Part(Look("blocked", "disk"), 0.75), Part(Look("blocked", "lock"), 0.25)]
+    assert cpu.parts == [Part(Look("python"), 0.75), Part(Look("who"), 0.25)]
+
+
 def test_bands_are_not_added():
     """Means of two bands have no sum, so nothing is a share of it."""
     flame = layout({(root, *stack): ns for root in ("tail", "median") for stack, ns in SPANS.items()})

@@ -43,10 +43,12 @@ Kind = Literal[
 In the order of a legend. `who` is a role or thread, `what` a role or span; `native` is code that is neither Python
 nor kernel.
 """
-Shape = Literal["code", "threads", "spans", "bands"]
+Shape = Literal["code", "threads", "spans", "bands", "cpu", "waits", "failures"]
 """
 What stacks are: `threads` are wall time as `role;thread;state...`; `spans` are `role;span;component...`, or calls
 with more frames before the component; `bands` are means of a span of the tail and of the median, one beside the other.
+Not told by the stacks themselves: `cpu` are `role;thread;code`, `waits` `role;thread;reason;syscall;code`, `failures`
+`role;syscall;errno;code`.
 """
 
 MIN_SHARE = 1 / 10_000
@@ -68,6 +70,8 @@ _COMPONENTS: dict[str, Kind] = {
     "unattributed": "unattributed",
 }
 _OF_CALLS: dict[str, Kind] = {**_COMPONENTS, "client": "client", "server": "server"}
+_HEADS: dict[Shape, int] = {"cpu": 2, "waits": 4, "failures": 3}
+"""How many frames come before the code."""
 _ORDER = {kind: place for place, kind in enumerate(get_args(Kind))}
 _PYTHON = re.compile(r"\.pyx?\b|<frozen ")
 
@@ -132,9 +136,14 @@ class Flame:
     shape: Shape
 
 
-def layout(weights: Mapping[Stack, float], min_share: float = MIN_SHARE, max_boxes: int = MAX_BOXES) -> Flame:
+def layout(
+    weights: Mapping[Stack, float],
+    min_share: float = MIN_SHARE,
+    max_boxes: int = MAX_BOXES,
+    shape: Shape | None = None,
+) -> Flame:
     """
-    Return the boxes of *weights*.
+    Return the boxes of *weights*; *shape*: what they are, None: as they tell it.
 
     Raises:
         EmptyHistogramError: no weight at all.
@@ -144,7 +153,7 @@ def layout(weights: Mapping[Stack, float], min_share: float = MIN_SHARE, max_box
     if not total:
         raise EmptyHistogramError("cannot draw a flame graph: no stack has a weight")
     nodes, limit = _widest(grown, min_share * total, max_boxes)
-    shape = shape_of(weights)
+    shape = shape or shape_of(weights)
     boxes = _place(grown, nodes, limit, shape)
     parts = _parts(weights, shape, boxes)
     merged = grown.below(grown.root) + 1 - len(nodes)
@@ -166,12 +175,21 @@ def look_of(stack: Stack, shape: Shape) -> Look:
         return Look("all")
     if shape == "threads":
         return _of_thread(stack)
-    if shape == "code":
+    if shape in _HEADS and len(stack) <= _HEADS[shape]:
+        return _of_head(stack, shape)
+    if shape == "code" or shape in _HEADS:
         return Look(_code(stack[-1]))
     at = _component(stack, shape)
     if at and len(stack) > at + 1 and _carries_code(stack[at]):
         return Look(_code(stack[-1]))
     return _of_component(stack[at]) if at else Look("what")
+
+
+def _of_head(stack: Stack, shape: Shape) -> Look:
+    """Return the look of a frame before the code: a wait has the colour of its reason."""
+    if shape == "failures":
+        return Look("what")
+    return Look("blocked", stack[2]) if len(stack) > 2 else Look("who")
 
 
 def _of_thread(stack: Stack) -> Look:
@@ -295,7 +313,9 @@ def _parts(weights: Mapping[Stack, float], shape: Shape, boxes: list[Box]) -> li
 
 def _ending(stack: Stack, shape: Shape) -> Stack:
     """Return the state that a wall-time stack was in, and the reason if it was blocked; of spans, the component."""
-    if shape == "code":
+    if shape == "waits":
+        return stack[:3]
+    if shape in ("code", "cpu", "failures"):
         return stack
     if shape == "threads":
         return stack[: 4 if stack[2] == "blocked" else 3]

@@ -42,6 +42,7 @@ class _Source:
     title: str
     unit: str
     notes: tuple[str, ...] = ()
+    shape: flame.Shape | None = None
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def _encoded(source: _Source, form: str) -> bytes:
         return (folded.as_json(source.stacks, source.unit) + "\n").encode()
     if form == "folded":
         return folded.write(source.stacks.weights).encode()
-    drawn = flame.layout(source.stacks.weights)
+    drawn = flame.layout(source.stacks.weights, shape=source.shape)
     return flamegraph.svg(flamegraph.Picture(drawn, source.title, source.unit, source.notes)).encode()
 
 
@@ -228,7 +229,9 @@ def _recorded(path: Path, between: part.Times | None, choice: _Choice) -> _Sourc
         times = between or (0, recording.duration_ns)
         when = f"{format_ns(times[0])} to {format_ns(times[1])}" if between else format_ns(times[1])
         notes = (*found.notes, *_gaps(recording))
-    return _Source(folded.Folded(found.weights, []), f"{path.name}: {found.what}, {when}", found.unit, notes)
+    return _Source(
+        folded.Folded(found.weights, []), f"{path.name}: {found.what}, {when}", found.unit, notes, found.shape
+    )
 
 
 def _found(recording: Recording, choice: _Choice, intervals: Between | None) -> Found:

@@ -9,6 +9,7 @@ from tracekit.samples import ROUGH
 from tracekit.units import format_count
 
 if TYPE_CHECKING:
+    from tracekit.analysis.flame import Shape
     from tracekit.recording.reader import Recording
     from tracekit.stacks import Weights
 
@@ -17,12 +18,13 @@ _NO_CODE = "no stacks of code in it: attach and run record them unless there is 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Stacks, what they are in words, what to say with them, and the unit of their weights."""
+    """Stacks, what they are in words, what to say with them, their unit, and a shape that they do not tell."""
 
     weights: Weights
     what: str
     notes: tuple[str, ...] = ()
     unit: str = "ns"
+    shape: Shape | None = None
 
 
 def no_code(recording: Recording) -> str:

@@ -11,11 +11,13 @@ from tracekit.units import format_count, format_share, printable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from tracekit.analysis.flame import Shape
     from tracekit.analysis.profile import Profile
     from tracekit.commands.view import View
     from tracekit.recording.reader import Between, Recording
 
 _SAMPLES = {"wall": "on CPU", "on-cpu": "on CPU", "errors": "of failed calls"}
+_SHAPES: dict[str, Shape] = {"on-cpu": "cpu", "off-cpu": "waits", "errors": "failures"}
 _OF_WHAT = {"wall": "the time on CPU and blocked", "on-cpu": "the time", "off-cpu": "the time"}
 
 
@@ -44,7 +46,7 @@ def read(recording: Recording, view: View, role: str, intervals: Between | None)
     if not found.weights:
         raise EmptyHistogramError(f"cannot show {what}: there was none", "--wall, or another --role or --between")
     notes = _notes(found, view.what or "wall") if cpu or waits else iter((no_code(recording),))
-    return Found(dict(found.weights), what, tuple(notes))
+    return Found(dict(found.weights), what, tuple(notes), shape=_SHAPES.get(view.what))
 
 
 def failures(recording: Recording, view: View, where: Mapping[str, str], intervals: Between | None) -> Found:
@@ -66,7 +68,7 @@ def failures(recording: Recording, view: View, where: Mapping[str, str], interva
         words = f"none was recorded{f' with {inside}' if inside else ''}"
         raise EmptyHistogramError(f"cannot show failed system calls: {words}", "tracekit report, which says why")
     notes = tuple(_notes(found, "errors")) if failed else (no_code(recording),)
-    return Found(dict(found.weights), "system calls that failed", notes, "calls")
+    return Found(dict(found.weights), "system calls that failed", notes, "calls", _SHAPES["errors"])
 
 
 def _notes(found: Profile, kind: str) -> Iterator[str]:
