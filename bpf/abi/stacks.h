@@ -64,7 +64,7 @@ enum { UNWIND_RBP_LOST = 0x1fff };
 struct code {			// a mapping of a file with code
 	__u64 start;
 	__u64 end;
-	__u64 bias;		// address - bias is that of the file
+	__u64 bias;		// address - bias is what rows and pages count in
 	__u32 first_row;
 	__u32 rows;		// 0: none known, walked by frame pointers
 	__u32 first_page;

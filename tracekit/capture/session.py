@@ -233,7 +233,8 @@ class _Session:
         """Return what a status line says."""
         elapsed = max(1, time.monotonic_ns() - self.start_ns)
         self._most_threads = max(self._most_threads, self.kernel.threads)
-        share = (time.process_time_ns() - self._cpu_ns) / elapsed
+        others_ns = self._stacks.cpu_ns if self._stacks else 0
+        share = (time.process_time_ns() - self._cpu_ns + others_ns) / elapsed
         events = self.kernel.totals().switches + self._errors
         return Progress(elapsed, self.kernel.threads, events, sum(self._lost.values()), share, self.meter.share)
 
@@ -302,7 +303,8 @@ class _Session:
 
     def _new_losses(self) -> list[Loss]:
         found = []
-        for loss in (*self.kernel.losses(), *self._spans.losses()):
+        stacks = self._stacks.losses() if self._stacks else []
+        for loss in (*self.kernel.losses(), *self._spans.losses(), *stacks):
             new = loss.count - self._lost.get(loss.reason, 0)
             if new > 0:
                 found.append(Loss(loss.reason, new))

@@ -76,6 +76,11 @@ class Stacks:
         """What has no names, each one line with its reason."""
         return [*self._texts.missing, *self._memories.missing]
 
+    @property
+    def cpu_ns(self) -> int:
+        """CPU time that was spent for stacks in other processes."""
+        return self._memories.cpu_ns
+
     def losses(self) -> list[Loss]:
         """Return what was lost since the start."""
         return [Loss("span_stack", self._given_up)] if self._given_up else []

@@ -142,6 +142,11 @@ class Memories:
         self._names.forget(self._pythons.keys())
         self._gone = gone
 
+    @property
+    def cpu_ns(self) -> int:
+        """What making the tables has taken, in another process."""
+        return self._layouts.cpu_ns
+
     def close(self) -> None:
         """End whoever makes tables."""
         self._layouts.close()
