@@ -19,6 +19,8 @@ Weights = dict[Stack, float]
 
 _INTERPRETER = re.compile(r" \((?:lib)?python3[^():]*\)$")
 """How a native frame of a CPython ends. A Python frame ends in its line, also in a file named `python3.py`."""
+_AROUND_SPANS = re.compile(r" \((?:[^()]*/)?tracekit/(?:auto|probe)/[^()]*:[0-9]+\)$")
+"""How a frame of ours ends that is around a function which has a span."""
 _BEGINNING = re.compile(r"(_start|__libc_start\w*|start_thread|__clone3?|clone3?|__GI___clone3?) \(")
 _LINE = re.compile(r":[0-9]+\)$")
 
@@ -122,12 +124,12 @@ def scaled(weights: Mapping[Stack, int], total: int) -> dict[Stack, int]:
 
 def without_interpreter(stack: Stack) -> Stack:
     """
-    Return *stack* without the native frames that only run Python code.
+    Return *stack* without the frames that only run a program's code.
 
-    These are those of a CPython, `_PyEval_EvalFrameDefault (libpython3.11.so.1.0)`, and if there is Python code, how
-    its process or thread began: `__libc_start_main_impl (libc.so.6)`.
+    These are the native ones of a CPython, `_PyEval_EvalFrameDefault (libpython3.11.so.1.0)`, if there is Python code
+    how its process or thread began, `__libc_start_main_impl (libc.so.6)`, and ours around a function that has a span.
     """
-    frames = tuple(frame for frame in stack if not _of_interpreter(frame))
+    frames = tuple(frame for frame in stack if not _only_runs(frame))
     begin = next((place for place, frame in enumerate(frames) if not _BEGINNING.match(frame)), 0)
     return frames[begin:] if any(map(is_python, frames[begin:])) else frames
 
@@ -144,8 +146,8 @@ def without_lines(stack: Stack) -> Stack:
 
 
 @lru_cache(maxsize=1 << 16)
-def _of_interpreter(frame: str) -> bool:
-    return bool(_INTERPRETER.search(frame))
+def _only_runs(frame: str) -> bool:
+    return bool(_INTERPRETER.search(frame) or _AROUND_SPANS.search(frame))
 
 
 @lru_cache(maxsize=1 << 16)

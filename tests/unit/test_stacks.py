@@ -31,6 +31,9 @@ def test_frames_of_the_interpreter_are_left_out(frame: str) -> None:
         "f (libpython2.7.so)",
         "encode (_json.cpython-311-x86_64-linux-gnu.so)",
         "vfs_read_[k]",
+        "call_in_span (auto/functions.py:63)",
+        "call_in_span (mytracekit/auto/functions.py:63)",
+        "traced (tracekit/auto/_c.so)",
         "worker",
         "",
     ],
@@ -38,6 +41,17 @@ def test_frames_of_the_interpreter_are_left_out(frame: str) -> None:
 def test_other_frames_stay(frame: str) -> None:
     """Python's own, other libraries, the kernel, and names that only look like it."""
     assert without_interpreter((frame,)) == (frame,)
+
+
+@pytest.mark.parametrize("folder", ["/opt/x/tracekit/auto", "tracekit/auto", "/a b/tracekit/probe"])
+def test_our_own_frames_around_spans_are_left_out(folder: str) -> None:
+    """Time in a function that has a span is its own, or its caller's if it is no Python code; not the wrapper's."""
+    around = f"_called_in_span.<locals>.call_in_span ({folder}/functions.py:63)"
+
+    assert without_interpreter(("item (shop.py:27)", around, "+0x1 (_sqlite3.so)")) == (
+        "item (shop.py:27)",
+        "+0x1 (_sqlite3.so)",
+    )
 
 
 def test_lines_of_a_function_are_one_frame() -> None:
