@@ -214,7 +214,7 @@ class _Session:
         under_way = self.kernel.report()
         self.drain()
         if self._stacks:
-            self._stacks.finish()
+            self._stacks.finish(under_way, now)
         self._lives.finish(under_way)
         self._spans.scan(self._lives.tgids)
         rest = [(self._names.task_stack(task), max(0, now - task.since_ns)) for task in under_way]

@@ -16,6 +16,7 @@ from tracekit.capture.lives import slot_of
 from tracekit.capture.stacks import layout
 from tracekit.capture.stacks.memories import Memories
 from tracekit.capture.stacks.samples import Samples
+from tracekit.capture.stacks.sleepers import Walk, sleepers, stamps_of
 from tracekit.capture.stacks.texts import Texts
 from tracekit.records import BUCKET_SHIFT, Loss, Series, labels_of
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from tracekit.capture.batch import Batch
     from tracekit.capture.naming import Names
-    from tracekit.capture.readings import SlowSpan
+    from tracekit.capture.readings import SlowSpan, Task
     from tracekit.capture.stacks.programs import Programs
     from tracekit.capture.stacks.samples import Sample
     from tracekit.capture.stacks.texts import Frames
@@ -34,6 +35,9 @@ MOST_OPEN = 1 << 15
 ON_CPU = "on-CPU"
 PATIENCE_S = 5.0
 """How long the end of a recording waits for names."""
+STANDING_S = 1.0
+"""How long it looks where threads stand that wait still: the longest waits come first."""
+_BLOCKED = wire.TASK_STATES.index("blocked")
 _PAUSE_S = 0.02
 
 
@@ -70,6 +74,9 @@ class Stacks:
         self._spans: dict[tuple[int, int], dict[tuple[int, int, _Stack], list[int]]] = {}
         self._whole: defaultdict[tuple[Series, int, Frames], list[int]] = defaultdict(lambda: [0, 0])
         self._given_up = 0
+        self._sleepers = programs.sleepers
+        self._walk = Walk(self._memories.layouts, self._texts.symbols)
+        self._standing: list[tuple[_About, Frames, int]] = []
 
     @property
     def missing(self) -> list[str]:
@@ -83,7 +90,8 @@ class Stacks:
 
     def losses(self) -> list[Loss]:
         """Return what was lost since the start."""
-        return [Loss("span_stack", self._given_up)] if self._given_up else []
+        found = {"span_stack": self._given_up, "wait_stack": self._walk.late}
+        return [Loss(reason, count) for reason, count in found.items() if count]
 
     def drain(self, ended: Iterable[SlowSpan]) -> None:
         """Take the stacks that have come; *ended*: spans that ended before, and have some."""
@@ -135,12 +143,18 @@ class Stacks:
             if frames is None or not self._names.is_known(about.span):
                 later.append((place, [weight, count]))
                 continue
-            series, bucket = self._series(about), max(0, about.bucket)
-            batch.sample(series, bucket, frames, weight, count)
-            whole = self._whole[series, bucket, frames]
-            whole[0] += weight
-            whole[1] += count
+            self._sample(batch, about, frames, weight, count)
         self._rows.update(later)
+        for about, frames, weight in self._standing:
+            self._sample(batch, about, frames, weight, 1)
+        self._standing = []
+
+    def _sample(self, batch: Batch, about: _About, frames: Frames, weight: int, count: int) -> None:
+        series, bucket = self._series(about), max(0, about.bucket)
+        batch.sample(series, bucket, frames, weight, count)
+        whole = self._whole[series, bucket, frames]
+        whole[0] += weight
+        whole[1] += count
 
     def _frames(self, stack: _Stack) -> Frames | None:
         user, kernel = self._samples.users.get(stack.user), self._samples.kernels.get(stack.kernel, ())
@@ -172,12 +186,24 @@ class Stacks:
         if len(self._spans) > MOST_OPEN // 2:
             self._spans = {key: inside for key, inside in self._spans.items() if key[0] in living}
 
-    def finish(self) -> None:
-        """Wait for the names of all that has come."""
+    def finish(self, under_way: Iterable[Task], now: int) -> None:
+        """Find where those threads are that wait still, at *now* (ns), and wait for the names of all that has come."""
+        self._stand(under_way, now)
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline and not self._is_named():
             self._texts.settle(PATIENCE_S)
             time.sleep(_PAUSE_S)
+
+    def _stand(self, under_way: Iterable[Task], now: int) -> None:
+        """Take the stacks of waits that have not ended: those of a thread that never ran have no other."""
+        waits = [(task.waited_ns or (now - task.since_ns if task.state == _BLOCKED else 0), task) for task in under_way]
+        waits = sorted((wait for wait in waits if wait[0] > 0), key=lambda wait: -wait[0])
+        stamps = stamps_of((task.pid, task.tgid) for _, task in waits)
+        found = self._walk.stacks(lambda: sleepers(self._sleepers()), stamps, time.monotonic() + STANDING_S)
+        for weight, task in waits:
+            if task.pid in found:
+                about = _About(layout.STACK_WAIT, task.role, task.thread, task.span, task.reason, task.nr, 0)
+                self._standing.append((about, self._texts.standing(found[task.pid], PATIENCE_S), weight))
 
     def _is_named(self) -> bool:
         stacks = {stack for _, stack in self._rows}

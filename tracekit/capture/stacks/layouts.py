@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import os
 import time
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracekit.capture.libraries.mapped import Identity, UnfitError
+from tracekit.capture.stacks.cfa import ADDRESS
 from tracekit.capture.stacks.layout import (
     CODE,
     LAYOUT_BYTES,
@@ -44,6 +46,7 @@ _OF_KERNEL = Identity(0, 0, 0, 0)
 class _Library:
     """A file, and where its rows are; base and segments as a Table has them, as far as they are known."""
 
+    is_made: bool = False
     base: int = 0
     first_row: int = 0
     rows: int = 0
@@ -69,6 +72,7 @@ class Layouts:
         self.left_out = 0
         """Mappings of processes that have too many; again each time such a process is packed."""
         self._memory = memoryview(rows), memoryview(pages)
+        self._rows = self._memory[0].cast("Q")
         self._root = root
         self._tables = Tables()
         self._libraries: dict[Identity, _Library] = {}
@@ -124,8 +128,26 @@ class Layouts:
         self._changed, self._told = False, now
         return True
 
+    def row(self, process: Path, mapping: Mapping, address: int, avoided: frozenset[bytes]) -> int | None:
+        """
+        Return the row for an address of a process in a mapping; 0: there is none; None: ask again, after poll().
+
+        The file's table is made when it is first asked for. *avoided* is what mappings.served() says.
+        """
+        library = self._library(process, mapping, avoided)
+        if library and not library.is_made:
+            return None
+        bias = bias_of(mapping, library.segments) if library else None
+        if not library or bias is None:
+            return 0
+        first = library.first_row
+        place = address - bias - library.base
+        found = bisect_right(self._rows, place, first, first + library.rows, key=ADDRESS.__and__) - 1
+        return self._rows[found] if found >= first else 0
+
     def close(self) -> None:
         """End the process that makes tables, and let go of the arrays."""
+        self._rows.release()
         self._tables.close()
         for memory in self._memory:
             memory.release()
@@ -162,6 +184,7 @@ class Layouts:
 
     def _take(self, made: Made, library: _Library) -> None:
         """Copy a table to where the walkers see it."""
+        library.is_made = True
         if made.file < 0:
             self.torn += 1
             return

@@ -40,7 +40,7 @@ class Memories:
         self._programs = programs
         self._names = names
         self._owners: dict[int, int] = {}
-        self._layouts = Layouts(programs.rows, programs.pages)
+        self.layouts = Layouts(programs.rows, programs.pages)
         self._codes: dict[int, Codes] = {}
         self._pythons: dict[int, bytes] = {}
         self._numbers: dict[int, int] = {}
@@ -66,7 +66,7 @@ class Memories:
             self._try_again(tgid)
         wanted.clear()
         outgrown.clear()
-        if self._layouts.poll():
+        if self.layouts.poll():
             for tgid in self._numbers:
                 self._write(tgid)
 
@@ -114,7 +114,7 @@ class Memories:
             self._owners[self._numbers[tgid]] = tgid
         number = self._numbers[tgid]
         with contextlib.suppress(OSError):  # it has gone
-            self._programs.set_layout(number, self._layouts.pack(tgid, self._pythons[tgid]))
+            self._programs.set_layout(number, self.layouts.pack(tgid, self._pythons[tgid]))
             self._programs.give_layout(tgid, number)
 
     def _make_room(self) -> None:
@@ -145,11 +145,11 @@ class Memories:
     @property
     def cpu_ns(self) -> int:
         """What making the tables has taken, in another process."""
-        return self._layouts.cpu_ns
+        return self.layouts.cpu_ns
 
     def close(self) -> None:
         """End whoever makes tables."""
-        self._layouts.close()
+        self.layouts.close()
 
 
 def _cwd(tgid: int) -> str:

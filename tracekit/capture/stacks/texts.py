@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from tracekit.capture.stacks.memories import Memories
     from tracekit.capture.stacks.samples import User
+    from tracekit.capture.stacks.sleepers import Stood
 
 Frames = tuple[str, ...]
 Python = tuple[str | None, ...]
@@ -78,6 +79,15 @@ class Texts:
             self._kept.clear()
         frames = self._kept[stack] = merge(self._pythons[stack[1]], natives, kernels, native_whole=whole)
         return frames
+
+    def standing(self, stood: Stood, timeout_s: float) -> Frames:
+        """Return the frames of a thread that stands still, root first; names of the kernel are waited for."""
+        words = stood.sleeper.kernel
+        kernels = self._kernel.frames(words)
+        if kernels is None:
+            self._kernel.settle(timeout_s)
+            kernels = self._kernel.frames(words)
+        return stood.frames(kernels or ())
 
     def _natives(self, user: User, memories: Memories) -> tuple[str, ...] | None:
         addresses = [word - (place > 0) for place, word in enumerate(user.native)]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import struct
+import time
 from dataclasses import dataclass, field
 from enum import IntEnum
+from math import inf
 from typing import TYPE_CHECKING
 
 from tracekit.capture.stacks.layout import PYTHON_ENTERED, PYTHON_NO_UNIT, PYTHON_UNIT_BITS
@@ -68,24 +70,24 @@ class _Thread:
     seen: set[int] = field(default_factory=set)
 
 
-def walk(pid: int, interpreter: Interpreter, deepest: int = 4096) -> Walked:
+def walk(pid: int, interpreter: Interpreter, deepest: int = 4096, deadline: float = inf) -> Walked:
     """
     Return the Python frames of all threads.
 
     Those of threads that sleep are right. A thread that runs changes its frames while they are read: its stack
     can be torn, so of callers and callees that were never there together, and nothing tells. At most *deepest*
-    frames of a thread are walked, the innermost.
+    frames of a thread are walked, the innermost; at the *deadline* (s, of the monotonic clock) all walks end.
 
     Raises:
         ProcessLookupError: the process has gone.
         PermissionError: its memory may not be read.
     """
-    found, errors = _threads(pid, interpreter)
+    found, errors = _threads(pid, interpreter, deadline)
     if interpreter.minor in (11, 12):
         _enter_cframes(pid, interpreter.offsets, found)
-    _descend(pid, interpreter, found, deepest)
+    _descend(pid, interpreter, found, deepest, deadline)
     torn = [thread for thread in found if thread.outer and thread.stack.end == End.UNREADABLE]
-    _begin_again(pid, interpreter, _without_code(pid, interpreter, torn), deepest)
+    _begin_again(pid, interpreter, _without_code(pid, interpreter, torn), deepest, deadline)
     stacks: dict[int, Stack] = {}
     for thread in found:
         stack = thread.stack
@@ -96,7 +98,7 @@ def walk(pid: int, interpreter: Interpreter, deepest: int = 4096) -> Walked:
     return Walked(stacks, errors)
 
 
-def _threads(pid: int, interpreter: Interpreter) -> tuple[list[_Thread], int]:
+def _threads(pid: int, interpreter: Interpreter, deadline: float) -> tuple[list[_Thread], int]:
     """Return the threads of all interpreters of a process, and the number of errors."""
     at = interpreter.offsets
     found: dict[int, _Thread] = {}
@@ -106,7 +108,8 @@ def _threads(pid: int, interpreter: Interpreter) -> tuple[list[_Thread], int]:
         state = first
         while state and len(found) < _MOST_THREADS:
             (content,) = read(pid, [(state, size)])
-            if content is None or state in found or _pointer(content, at.thread_interpreter) != head:
+            late = time.monotonic() > deadline
+            if content is None or late or state in found or _pointer(content, at.thread_interpreter) != head:
                 errors += 1
                 break
             found[state] = _Thread(_pointer(content, at.thread_id), _pointer(content, at.thread_frame))
@@ -153,25 +156,25 @@ def _without_code(pid: int, interpreter: Interpreter, threads: list[_Thread]) ->
     return [thread for thread, kind in zip(threads, wanted, strict=True) if kind != interpreter.code_type]
 
 
-def _begin_again(pid: int, interpreter: Interpreter, threads: list[_Thread], deepest: int) -> None:
+def _begin_again(pid: int, interpreter: Interpreter, threads: list[_Thread], deepest: int, deadline: float) -> None:
     """Walk *threads* from the cframe around the one that was linked but not filled yet."""
     contents = read(pid, [(thread.outer + interpreter.offsets.cframe_frame, 8) for thread in threads])
     for thread, content in zip(threads, contents, strict=True):
         if content is not None:
             thread.frame, thread.stack = _pointer(content), Stack([], End.WHOLE)
             thread.seen.clear()
-    _descend(pid, interpreter, threads, deepest)
+    _descend(pid, interpreter, threads, deepest, deadline)
 
 
-def _descend(pid: int, interpreter: Interpreter, threads: list[_Thread], deepest: int) -> None:
+def _descend(pid: int, interpreter: Interpreter, threads: list[_Thread], deepest: int, deadline: float) -> None:
     """Walk the frames of *threads*: one of each with each read."""
     at = interpreter.offsets
     size = max(at.frame_code, at.frame_back, at.frame_at, at.frame_owner, at.frame_is_entry) + 8
     size = size // 8 * 8 if interpreter.minor >= 11 else size
     for _ in range(deepest):
         threads = [thread for thread in threads if thread.frame]
-        if not threads:
-            return
+        if not threads or time.monotonic() > deadline:
+            break
         for thread, content in zip(threads, read(pid, [(thread.frame, size) for thread in threads]), strict=True):
             _step(interpreter, thread, content)
     for thread in threads:

@@ -64,15 +64,17 @@ class _EndError(Exception):
         self.end = end
 
 
-def unwind(read: Read, row_of: RowOf, pc: int, sp: int, bp: int) -> tuple[list[int], int]:
+def unwind(
+    read: Read, row_of: RowOf, pc: int, sp: int, bp: int, most: int = MAX_NATIVE_FRAMES
+) -> tuple[list[int], int]:
     """
-    Return the addresses a thread is at, innermost first, at most MAX_NATIVE_FRAMES, and enum native_end.
+    Return the addresses a thread is at, innermost first, at most *most*, and enum native_end.
 
     All but the first are return addresses.
     """
     frame = Frame(pc, sp, bp)
     found: list[int] = []
-    while frame.pc and len(found) < MAX_NATIVE_FRAMES:
+    while frame.pc and len(found) < most:
         found.append(frame.pc)
         row = row_of(frame.pc - bool(len(found) > 1))  # a call may be the last instruction of its function
         try:
