@@ -11,16 +11,18 @@ import contextlib
 import re
 import struct
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from tracekit.capture.stacks import memory
 from tracekit.capture.stacks.layout import PYTHON_ENTERED, PYTHON_NO_UNIT, PYTHON_UNIT_BITS
 from tracekit.capture.stacks.lines import lines
-from tracekit.capture.stacks.memory import Piece, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tracekit.capture.stacks.interpreter import Interpreter
+    from tracekit.capture.stacks.memory import Piece, Read, Reader
 
 UNREADABLE = "[unreadable frame]"
 _MOST_CODES = 1 << 14
@@ -100,9 +102,9 @@ class _Code:
 class Codes:
     """Names of the frames of one process; it reads only what is asked for."""
 
-    def __init__(self, pid: int, interpreter: Interpreter, cwd: str = "") -> None:
-        """*cwd* is the process's working directory, from which files are named; "": not known."""
-        self._pid, self._interpreter, self._cwd = pid, interpreter, cwd
+    def __init__(self, pid: int, interpreter: Interpreter, cwd: str = "", reader: Reader = memory.read) -> None:
+        """*cwd*: from which files are named; "": not known. *reader* stands in for memory.read."""
+        self._read, self._interpreter, self._cwd = partial(reader, pid), interpreter, cwd
         self._codes: dict[int, _Code] = {}
         self._kinds: dict[int, bool] = {}
         at = interpreter.offsets
@@ -150,7 +152,7 @@ class Codes:
         """Return those of the known *addresses* where another code object is by now, or none."""
         codes = [self._codes[address] for address in addresses]
         heads = [(address, self._head_size) for address in addresses]
-        contents = read(self._pid, heads + [piece for code in codes for piece in code.parts.compared])
+        contents = self._read(heads + [piece for code in codes for piece in code.parts.compared])
         rest = iter(contents[len(codes) :])
         return [
             address
@@ -160,12 +162,12 @@ class Codes:
 
     def _fresh(self, addresses: list[int]) -> dict[int, _Code]:
         """Return the code objects that are at *addresses*."""
-        contents = read(self._pid, [(address, self._head_size) for address in addresses])
+        contents = self._read([(address, self._head_size) for address in addresses])
         heads = {
             address: head for address, content in zip(addresses, contents, strict=True) if (head := self._head(content))
         }
         found = self._parts(heads)
-        contents = read(self._pid, [piece for parts in found.values() for piece in parts.compared])
+        contents = self._read([piece for parts in found.values() for piece in parts.compared])
         rest, fresh = iter(contents), {}
         for address, parts in found.items():
             pieces = [next(rest) for _ in parts.compared]
@@ -191,7 +193,7 @@ class Codes:
         if kind not in self._kinds:
             if len(self._kinds) >= _MOST_KINDS:
                 self._kinds.clear()
-            self._kinds[kind] = is_code_type(self._pid, kind, self._interpreter)
+            self._kinds[kind] = is_code_type(self._read, kind, self._interpreter)
         return self._kinds[kind]
 
     def _parts(self, heads: dict[int, _Head]) -> dict[int, _Parts]:
@@ -201,7 +203,7 @@ class Codes:
             for head in heads.values()
             for piece in ((head.name, _TEXT.size), (head.file, _TEXT.size), (head.table, _SIZE.size))
         ]
-        contents = read(self._pid, pieces)
+        contents = self._read(pieces)
         found = {}
         for (address, head), name, file, table in zip(
             heads.items(), contents[::3], contents[1::3], contents[2::3], strict=True
@@ -241,19 +243,19 @@ class Codes:
                 room -= code.parts.table[1]
                 if room >= 0:
                     missing[address] = left
-        contents = read(self._pid, [self._codes[address].parts.table for address in missing])
+        contents = self._read([self._codes[address].parts.table for address in missing])
         for (address, units), content in zip(missing.items(), contents, strict=True):
             if content is not None:
                 code = self._codes[address]
                 code.lines |= lines(content, code.first, self._interpreter.minor, units)
 
 
-def is_code_type(pid: int, address: int, interpreter: Interpreter) -> bool:
+def is_code_type(read: Read, address: int, interpreter: Interpreter) -> bool:
     """Tell whether the type of an object is PyCode_Type: by its address, else by its name."""
     if interpreter.code_type:
         return address == interpreter.code_type
-    (name,) = read(pid, [(address + _TYPE_NAME, 8)])
-    return name is not None and read(pid, [(_pointer(name), len(_CODE))]) == [_CODE]
+    (name,) = read([(address + _TYPE_NAME, 8)])
+    return name is not None and read([(_pointer(name), len(_CODE))]) == [_CODE]
 
 
 def shortened(file: str, cwd: str) -> str:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tracekit.capture.libraries import elf
 from tracekit.capture.libraries.mapped import Identity, UnfitError, contents, file_behind
@@ -19,6 +20,9 @@ from tracekit.capture.stacks import layout, offsets, threads
 from tracekit.capture.stacks.code import is_code_type
 from tracekit.capture.stacks.memory import read
 from tracekit.capture.stacks.offsets import Offsets, UnknownLayoutError
+
+if TYPE_CHECKING:
+    from tracekit.capture.stacks.memory import Read, Reader
 
 _MAPS_BYTES = 1 << 24
 _LINE = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) ..x. ([0-9a-f]+) ([0-9a-f]+:[0-9a-f]+) ([0-9]+) +(/.*)$", re.MULTILINE)
@@ -134,7 +138,7 @@ def _find(pid: int, process: Path) -> Interpreter | None:
             continue
         if binary.runtime:
             runtime = _bias(mapping, binary) + binary.runtime
-            return _asked(pid, mapping, binary, mappings) if _is_writable(maps, runtime) else None
+            return _asked(pid, mapping, binary, mappings, read) if _is_writable(maps, runtime) else None
         if _is_library(mapping) or not binary.needs_library:  # which a process that just begins has not loaded yet
             reason = reason or _reason(mapping, f"it is not a CPython {_KNOWN}")
     if reason:
@@ -196,7 +200,7 @@ def _read(file: int) -> _Binary:
     return _Binary(runtime, code_type, version, tuple(elf.code(file)), bool(linked and b"\0libpython" in linked[1]))
 
 
-def _asked(pid: int, mapping: _Mapping, binary: _Binary, mappings: list[_Mapping]) -> Interpreter | None:
+def _asked(pid: int, mapping: _Mapping, binary: _Binary, mappings: list[_Mapping], read: Reader) -> Interpreter | None:
     """Return the interpreter that has begun behind a mapping."""
     bias = _bias(mapping, binary)
     runtime = bias + binary.runtime
@@ -204,13 +208,17 @@ def _asked(pid: int, mapping: _Mapping, binary: _Binary, mappings: list[_Mapping
     if start is None:
         raise UnknownPythonError("its memory cannot be read where _PyRuntime should be")
     try:
-        minor, fields = _said(pid, start, bias + binary.version if binary.version else 0, mapping, mappings)
+        if start.startswith(offsets.COOKIE):
+            minor, fields = offsets.said(start)
+        else:
+            minor = _minor(read(pid, [(bias + binary.version if binary.version else 0, 8)])[0], mapping, mappings)
+            fields = _fields(minor)
     except UnknownLayoutError as error:
         raise UnknownPythonError(f"cannot read its CPython: {error}") from error
     path = mapping.path.decode(errors="replace")
     code_type = bias + binary.code_type if binary.code_type else 0
     interpreter = Interpreter(minor, path, fields, runtime + fields.head, code_type)
-    return interpreter if _has_begun(pid, interpreter) else None
+    return interpreter if _has_begun(pid, interpreter, read) else None
 
 
 def _bias(mapping: _Mapping, binary: _Binary) -> int:
@@ -221,19 +229,15 @@ def _bias(mapping: _Mapping, binary: _Binary) -> int:
     raise UnknownPythonError("its code is not mapped as its file says")
 
 
-def _said(pid: int, start: bytes, version: int, mapping: _Mapping, mappings: list[_Mapping]) -> tuple[int, Offsets]:
-    """Return the minor version, and offsets: as the interpreter says them, or by its version."""
-    if start.startswith(offsets.COOKIE):
-        return offsets.said(start)
-    minor = _minor(pid, version, mapping, mappings)
+def _fields(minor: int) -> Offsets:
+    """Return the offsets of a version that does not say them itself."""
     if minor not in offsets.TABLE:
         raise UnknownLayoutError(f"its version is {f'3.{minor}' if minor else 'not known'}; {_KNOWN} are known")
-    return minor, offsets.TABLE[minor]
+    return offsets.TABLE[minor]
 
 
-def _minor(pid: int, version: int, mapping: _Mapping, mappings: list[_Mapping]) -> int:
+def _minor(word: bytes | None, mapping: _Mapping, mappings: list[_Mapping]) -> int:
     """Return the minor version of a CPython: by its own word (3.11), by its name, by that of its modules; 0: none."""
-    (word,) = read(pid, [(version, 8)])
     if word:
         return offsets.minor_of(int.from_bytes(word, "little"))
     named = _NAMED.search(mapping.path)
@@ -242,23 +246,23 @@ def _minor(pid: int, version: int, mapping: _Mapping, mappings: list[_Mapping]) 
     return next((int(found[1]) for each in mappings if (found := _MINOR.search(each.path))), 0)
 
 
-def _has_begun(pid: int, interpreter: Interpreter) -> bool:
+def _has_begun(pid: int, interpreter: Interpreter, read: Reader) -> bool:
     """Tell whether it has threads; raises UnknownPythonError if what should be threads makes no sense."""
     for _ in range(_TRIES):
-        walked = threads.walk(pid, interpreter, _LOOK)
+        walked = threads.walk(pid, interpreter, _LOOK, reader=read)
         if not walked.stacks and not walked.errors:
             return False
-        if not walked.errors and _make_sense(pid, interpreter, walked):
+        if not walked.errors and _make_sense(partial(read, pid), interpreter, walked):
             return True
     raise UnknownPythonError(f"its threads are not where CPython 3.{interpreter.minor} keeps them")
 
 
-def _make_sense(pid: int, interpreter: Interpreter, walked: threads.Walked) -> bool:
+def _make_sense(read: Read, interpreter: Interpreter, walked: threads.Walked) -> bool:
     """Tell whether frames of a thread are of code; no frames at all are well, too: threads may all be elsewhere."""
     tops = [
         next((word for word in stack.words if word != layout.PYTHON_ENTERED), 0) for stack in walked.stacks.values()
     ]
     codes = [word >> layout.PYTHON_UNIT_BITS << 4 for word in tops if word]
-    heads = read(pid, [(code + 8, 16) for code in codes])
+    heads = read([(code + 8, 16) for code in codes])
     kinds = [int.from_bytes(head[at : at + 8], "little") for head in heads if head for at in (0, 8)]
-    return not codes or any(is_code_type(pid, kind, interpreter) for kind in kinds)
+    return not codes or any(is_code_type(read, kind, interpreter) for kind in kinds)

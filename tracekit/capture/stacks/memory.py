@@ -15,14 +15,15 @@ import errno
 import os
 import struct
 from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from itertools import accumulate, chain
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 Piece = tuple[int, int]
 """Address and size in bytes."""
+Read = Callable[[Sequence[Piece]], list[bytes | None]]
+"""read() of one process."""
+Reader = Callable[[int, Sequence[Piece]], list[bytes | None]]
+"""read(), or what stands in for it: memory that was kept."""
 MOST_BYTES = 1 << 20
 """Of one piece; what is larger counts as not readable."""
 _CALL_PIECES, _CALL_BYTES = 1024, 16 << 20  # IOV_MAX

@@ -6,14 +6,16 @@ import struct
 import time
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
+from tracekit.capture.stacks import memory
 from tracekit.capture.stacks.layout import PYTHON_ENTERED, PYTHON_NO_UNIT, PYTHON_UNIT_BITS
-from tracekit.capture.stacks.memory import read
 
 if TYPE_CHECKING:
     from tracekit.capture.stacks.interpreter import Interpreter
+    from tracekit.capture.stacks.memory import Read, Reader
     from tracekit.capture.stacks.offsets import Offsets
 
 _TYPE = 8  # ob_type
@@ -70,24 +72,32 @@ class _Thread:
     seen: set[int] = field(default_factory=set)
 
 
-def walk(pid: int, interpreter: Interpreter, deepest: int = 4096, deadline: float = inf) -> Walked:
+def walk(
+    pid: int,
+    interpreter: Interpreter,
+    deepest: int = 4096,
+    deadline: float = inf,
+    reader: Reader = memory.read,
+) -> Walked:
     """
     Return the Python frames of all threads.
 
     Those of threads that sleep are right. A thread that runs changes its frames while they are read: its stack
     can be torn, so of callers and callees that were never there together, and nothing tells. At most *deepest*
-    frames of a thread are walked, the innermost; at the *deadline* (s, of the monotonic clock) all walks end.
+    frames of a thread are walked, the innermost; at the *deadline* (s, of the monotonic clock) all walks end. The
+    *reader* stands in for memory.read.
 
     Raises:
         ProcessLookupError: the process has gone.
         PermissionError: its memory may not be read.
     """
-    found, errors = _threads(pid, interpreter, deadline)
+    read = partial(reader, pid)
+    found, errors = _threads(read, interpreter, deadline)
     if interpreter.minor in (11, 12):
-        _enter_cframes(pid, interpreter.offsets, found)
-    _descend(pid, interpreter, found, deepest, deadline)
+        _enter_cframes(read, interpreter.offsets, found)
+    _descend(read, interpreter, found, deepest, deadline)
     torn = [thread for thread in found if thread.outer and thread.stack.end == End.UNREADABLE]
-    _begin_again(pid, interpreter, _without_code(pid, interpreter, torn), deepest, deadline)
+    _begin_again(read, interpreter, _without_code(read, interpreter, torn), deepest, deadline)
     stacks: dict[int, Stack] = {}
     for thread in found:
         stack = thread.stack
@@ -98,16 +108,16 @@ def walk(pid: int, interpreter: Interpreter, deepest: int = 4096, deadline: floa
     return Walked(stacks, errors)
 
 
-def _threads(pid: int, interpreter: Interpreter, deadline: float) -> tuple[list[_Thread], int]:
+def _threads(read: Read, interpreter: Interpreter, deadline: float) -> tuple[list[_Thread], int]:
     """Return the threads of all interpreters of a process, and the number of errors."""
     at = interpreter.offsets
     found: dict[int, _Thread] = {}
-    heads, errors = _interpreters(pid, interpreter)
+    heads, errors = _interpreters(read, interpreter)
     size = max(at.thread_next, at.thread_interpreter, at.thread_id, at.thread_frame) + 8
     for head, first in heads:
         state = first
         while state and len(found) < _MOST_THREADS:
-            (content,) = read(pid, [(state, size)])
+            (content,) = read([(state, size)])
             late = time.monotonic() > deadline
             if content is None or late or state in found or _pointer(content, at.thread_interpreter) != head:
                 errors += 1
@@ -118,27 +128,27 @@ def _threads(pid: int, interpreter: Interpreter, deadline: float) -> tuple[list[
     return list(found.values()), errors
 
 
-def _interpreters(pid: int, interpreter: Interpreter) -> tuple[list[tuple[int, int]], int]:
+def _interpreters(read: Read, interpreter: Interpreter) -> tuple[list[tuple[int, int]], int]:
     """Return the address of each interpreter and of its first thread, and the number of errors."""
     at = interpreter.offsets
     found: dict[int, int] = {}
-    (content,) = read(pid, [(interpreter.interpreters, 8)])
+    (content,) = read([(interpreter.interpreters, 8)])
     while content is not None and len(found) < _MOST_INTERPRETERS:
         head = _pointer(content)
         if not head:
             return list(found.items()), 0
         if head in found:
             break
-        content, first = read(pid, [(head + at.interpreter_next, 8), (head + at.interpreter_threads, 8)])
+        content, first = read([(head + at.interpreter_next, 8), (head + at.interpreter_threads, 8)])
         if first is None:
             break
         found[head] = _pointer(first)
     return list(found.items()), 1
 
 
-def _enter_cframes(pid: int, at: Offsets, threads: list[_Thread]) -> None:
+def _enter_cframes(read: Read, at: Offsets, threads: list[_Thread]) -> None:
     """Put the top frame in place of the cframe."""
-    contents = read(pid, [(thread.frame + at.cframe_frame, 16) for thread in threads])
+    contents = read([(thread.frame + at.cframe_frame, 16) for thread in threads])
     for thread, content in zip(threads, contents, strict=True):
         if content is None:
             thread.stack.end, thread.frame = (End.UNREADABLE if thread.frame else End.WHOLE), 0
@@ -148,25 +158,25 @@ def _enter_cframes(pid: int, at: Offsets, threads: list[_Thread]) -> None:
                 thread.stack.end = End.UNREADABLE
 
 
-def _without_code(pid: int, interpreter: Interpreter, threads: list[_Thread]) -> list[_Thread]:
+def _without_code(read: Read, interpreter: Interpreter, threads: list[_Thread]) -> list[_Thread]:
     """Return those of *threads* whose top frame is none: it has no code object."""
     tops = [thread.stack.words[0] if thread.stack.words else 0 for thread in threads]
-    kinds = read(pid, [(top >> PYTHON_UNIT_BITS << 4 | _TYPE, 8) for top in tops])
+    kinds = read([(top >> PYTHON_UNIT_BITS << 4 | _TYPE, 8) for top in tops])
     wanted = [None if kind is None else _pointer(kind) for kind in kinds]
     return [thread for thread, kind in zip(threads, wanted, strict=True) if kind != interpreter.code_type]
 
 
-def _begin_again(pid: int, interpreter: Interpreter, threads: list[_Thread], deepest: int, deadline: float) -> None:
+def _begin_again(read: Read, interpreter: Interpreter, threads: list[_Thread], deepest: int, deadline: float) -> None:
     """Walk *threads* from the cframe around the one that was linked but not filled yet."""
-    contents = read(pid, [(thread.outer + interpreter.offsets.cframe_frame, 8) for thread in threads])
+    contents = read([(thread.outer + interpreter.offsets.cframe_frame, 8) for thread in threads])
     for thread, content in zip(threads, contents, strict=True):
         if content is not None:
             thread.frame, thread.stack = _pointer(content), Stack([], End.WHOLE)
             thread.seen.clear()
-    _descend(pid, interpreter, threads, deepest, deadline)
+    _descend(read, interpreter, threads, deepest, deadline)
 
 
-def _descend(pid: int, interpreter: Interpreter, threads: list[_Thread], deepest: int, deadline: float) -> None:
+def _descend(read: Read, interpreter: Interpreter, threads: list[_Thread], deepest: int, deadline: float) -> None:
     """Walk the frames of *threads*: one of each with each read."""
     at = interpreter.offsets
     size = max(at.frame_code, at.frame_back, at.frame_at, at.frame_owner, at.frame_is_entry) + 8
@@ -175,7 +185,7 @@ def _descend(pid: int, interpreter: Interpreter, threads: list[_Thread], deepest
         threads = [thread for thread in threads if thread.frame]
         if not threads or time.monotonic() > deadline:
             break
-        for thread, content in zip(threads, read(pid, [(thread.frame, size) for thread in threads]), strict=True):
+        for thread, content in zip(threads, read([(thread.frame, size) for thread in threads]), strict=True):
             _step(interpreter, thread, content)
     for thread in threads:
         if thread.frame:
