@@ -25,6 +25,7 @@ ROW = 18
 CELL = 7.25  # a character of a 12 px monospace font: 0.6 em, rarely a little more
 TOOLS = 480  # room for search and reset beside the title
 
+_START = "flameGraph(document.currentScript.ownerSVGElement);\n"
 _NOT_XML = {0xFFFE: "\\ufffe", 0xFFFF: "\\uffff"}
 
 
@@ -62,7 +63,7 @@ def svg(page: Page) -> str:
  aria-label="{xml(page.title)}">
 <desc>{xml(spoken)}</desc>
 <style>/*<![CDATA[*/
-{_web("flamegraph.css")}/*]]>*/</style>
+{web("flamegraph.css")}/*]]>*/</style>
 <rect class="page" width="100%" height="100%"/>
 <g class="head">
 <text class="name" x="{PAD}" y="26">{xml(fit(page.title, (WIDTH - TOOLS) // 10))}</text>
@@ -74,8 +75,7 @@ def svg(page: Page) -> str:
  data-width="{WIDTH}" data-height="{height}">
 {_lines(page.boxes)}
 </g>
-{_foot(page.foot, bottom)}<script>//<![CDATA[
-{_web("flamegraph.js")}//]]></script>
+{_foot(page.foot, bottom)}{script(_START, "flamegraph.js")}
 </svg>
 """
 
@@ -150,6 +150,13 @@ def _lines(parts: Iterable[str]) -> str:
     return "\n".join(parts)
 
 
+def script(start: str, *names: str) -> str:
+    """Return the element of a script: the files *names* and then *start*; several of them in a page share nothing."""
+    parts = "".join(map(web, names))
+    return f'<script>//<![CDATA[\n(() => {{\n"use strict";\n{parts}{start}}})();\n//]]></script>'
+
+
 @cache
-def _web(name: str) -> str:
+def web(name: str) -> str:
+    """Return a file of the folder `web`."""
     return (files("tracekit.report") / "web" / name).read_text("utf-8")

@@ -2,17 +2,17 @@
 //
 // Boxes are in the order of a walk: callers before callees, left before right. So the
 // boxes above box i are i + 1 .. end(i) - 1, and all else follows from place and width.
-(() => {
-  "use strict";
-
+//
+// root: the picture; page: what of it the flame graph is in; back: where Escape and a button lead from
+// the whole of it, {name, go}. Returns what ends it.
+function flameGraph(root, page = root, back = null) {
   const SVG = "http://www.w3.org/2000/svg";
   const HTML = "http://www.w3.org/1999/xhtml";
   const KEYS = "Click or Enter: zoom. Arrows: move. Ctrl-F: search. Esc: back.";
   const WIDE = /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\u{1f000}-\u{3fffd}]/u;
 
-  const root = document.currentScript.ownerSVGElement;
-  const picture = root.querySelector(".frames");
-  const details = root.querySelector(".details");
+  const picture = page.querySelector(".frames");
+  const details = page.querySelector(".details");
   const { pad, row, cell, width, height } = Object.fromEntries(
     Object.entries(picture.dataset).map(([name, value]) => [name, Number(value)]));
   const boxes = Array.from(picture.children, read);
@@ -162,6 +162,8 @@
       box.value = "";
       search();
       focus(focused);
+    } else if (back && zoomed === 0) {
+      back.go();
     } else {
       zoom(0);
     }
@@ -184,7 +186,7 @@
     if (find && !typing) box.focus();
     else if (event.key === "Escape") escape();
     else if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
-    else if (event.key === "Enter" && event.target !== reset) zoom(focused);
+    else if (event.key === "Enter" && event.target.localName !== "button") zoom(focused);
     else if (event.key === "Home" || event.key.startsWith("Arrow")) move(event.key);
     else return;
     event.preventDefault();
@@ -201,12 +203,21 @@
     return element;
   }
 
-  const panel = root.appendChild(document.createElementNS(SVG, "foreignObject"));
+  function button(words, pressed) {
+    const element = make("button", tools, { type: "button" });
+    element.textContent = words;
+    element.addEventListener("click", pressed);
+    return element;
+  }
+
+  const ended = new AbortController();
+  const during = { signal: ended.signal };
+  const panel = page.appendChild(document.createElementNS(SVG, "foreignObject"));
   Object.entries({ y: 8, width: 480, height: 30 }).forEach(([key, value]) => panel.setAttribute(key, value));
   const tools = make("div", panel, { class: "tools" });
   const matched = make("output", tools, {});
-  const reset = make("button", tools, { type: "button" });
-  reset.textContent = "Reset zoom";
+  const reset = button("Reset zoom", () => zoom(0));
+  if (back) button(back.name, back.go);
   const box = make("input", tools, { type: "search", placeholder: "search (regex)", "aria-label": "Search frames" });
 
   root.setAttribute("role", "group");
@@ -224,10 +235,10 @@
   });
   picture.addEventListener("mouseover", (event) => at(event) >= 0 && tell(at(event)));
   picture.addEventListener("mouseleave", () => { details.textContent = KEYS; });
-  document.addEventListener("focusin", (event) => at(event) >= 0 && tell(at(event)));
+  document.addEventListener("focusin", (event) => at(event) >= 0 && tell(at(event)), during);
   box.addEventListener("input", search);
-  reset.addEventListener("click", () => zoom(0));
-  document.addEventListener("keydown", press);
-  window.addEventListener("resize", resize);
+  document.addEventListener("keydown", press, during);
+  window.addEventListener("resize", resize, during);
   resize();
-})();
+  return () => ended.abort();
+}
