@@ -122,8 +122,10 @@ def find(pid: int) -> Interpreter | None:
         return _find(pid, Path("/proc", str(pid)))
     except (ProcessLookupError, FileNotFoundError):
         return None
+    except PermissionError as error:
+        raise UnknownPythonError("it may not be looked at (other users' processes need CAP_SYS_PTRACE)") from error
     except OSError as error:
-        raise UnknownPythonError(f"it may not be looked at ({error.strerror})") from error
+        raise UnknownPythonError(f"it cannot be looked at ({error.strerror})") from error
 
 
 def _find(pid: int, process: Path) -> Interpreter | None:

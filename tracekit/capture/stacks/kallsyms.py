@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-HIDDEN = "kernel frames have no names: the addresses are hidden (try: sysctl kernel.kptr_restrict=1)"
+HIDDEN = "kernel frames have no names: addresses are hidden (needs CAP_SYSLOG, and kernel.kptr_restrict below 2)"
 UNREADABLE = "kernel frames have no names: /proc/kallsyms cannot be read"
 
 _CODE = b"tTwW"
