@@ -10,7 +10,7 @@ import numpy as np
 from tracekit.histogram import HIGHEST, LOWER_EDGE, SLOTS, UPPER_EDGE, quantile, slots_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Mapping
 
     from numpy.typing import NDArray
 
@@ -42,6 +42,14 @@ class Events:
 
 
 @dataclass(frozen=True)
+class _Marks:
+    """Where rows may begin: at each of *limits*, and else at multiples of *step* slots."""
+
+    limits: Collection[int]
+    step: int
+
+
+@dataclass(frozen=True)
 class Size:
     """The most columns (of time) and rows (of value) there is room for; both at least 1."""
 
@@ -58,6 +66,7 @@ class Column:
         start_ns, end_ns: CLOCK_MONOTONIC.
         width: in units of the usual column, >= 1: a gap or a late tick is as wide as it is long.
         count: events; p50, p99: None of no events.
+        intervals: the first, and the one after the last; of a gap none.
     """
 
     start_ns: int
@@ -67,6 +76,7 @@ class Column:
     count: int = 0
     p50: int | None = None
     p99: int | None = None
+    intervals: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +117,7 @@ def build(
     lacking: Collection[int],
     size: Size,
     limits: Collection[int] = (),
+    step: int = 1,
 ) -> Grid:
     """
     Add *events* up in a grid of at most *size*.
@@ -120,10 +131,11 @@ def build(
         lacking: numbers of intervals that are known to lack data.
         size: at most this many columns, widths counted, and rows.
         limits: values that people want to see the share above of.
+        step: rows begin at multiples of so many slots, unless at a limit.
     """
     spans, column_of = _spans(intervals, lacking, size.columns)
     column = np.array([column_of[number] for number in events.interval.tolist()], dtype=np.int64)
-    edges = _edges(events, size.rows, limits)
+    edges = _edges(events, size.rows, _Marks(limits, step))
     row = np.searchsorted(edges, LOWER_EDGE[events.slot], side="right") - 1
     counts = np.zeros((len(edges) - 1, len(spans)), dtype=np.uint64)
     np.add.at(counts, (row, column), events.count)
@@ -159,18 +171,20 @@ def _grouped(
             spans.append(Column(spans[-1].end_ns, interval.start_ns, _width(gap_ns, room_ns), "gap"))
             state = "incomplete" if number in lacking else "ok"
         if spans and spans[-1].state != "gap" and interval.end_ns - spans[-1].start_ns <= room_ns + late_ns:
-            spans[-1] = _longer(spans[-1], interval.end_ns, state, room_ns)
+            spans[-1] = _longer(spans[-1], interval.end_ns, state, room_ns, number)
         else:
             width = _width(interval.duration_ns, room_ns)
-            spans.append(Column(interval.start_ns, interval.end_ns, width, state))
+            these = number, number + 1
+            spans.append(Column(interval.start_ns, interval.end_ns, width, state, intervals=these))
         column_of[number] = len(spans) - 1
     return spans, column_of
 
 
-def _longer(span: Column, end_ns: int, state: State, room_ns: int) -> Column:
+def _longer(span: Column, end_ns: int, state: State, room_ns: int, number: int) -> Column:
     worse: State = "incomplete" if "incomplete" in (span.state, state) else "ok"
     end_ns = max(end_ns, span.end_ns)
-    return replace(span, end_ns=end_ns, width=_width(end_ns - span.start_ns, room_ns), state=worse)
+    width, these = _width(end_ns - span.start_ns, room_ns), (span.intervals[0], number + 1)
+    return replace(span, end_ns=end_ns, width=width, state=worse, intervals=these)
 
 
 def _width(length_ns: int, room_ns: int) -> int:
@@ -194,7 +208,7 @@ def _measured(span: Column, slot: NDArray[np.int64], count: Counts) -> Column:
     return replace(span, count=int(counts.sum()), p50=quantile(counts, 0.5), p99=quantile(counts, 0.99))
 
 
-def _edges(events: Events, most: int, limits: Collection[int]) -> Counts:
+def _edges(events: Events, most: int, marks: _Marks) -> Counts:
     """Return the edges of at most *most* rows, as fine as fits, from the smallest to the largest event."""
     counts = np.zeros(SLOTS, dtype=np.uint64)
     np.add.at(counts, events.slot, events.count)
@@ -202,38 +216,39 @@ def _edges(events: Events, most: int, limits: Collection[int]) -> Counts:
         return np.array([0, 1], dtype=np.uint64)
     filled = np.flatnonzero(counts)
     low, high = int(LOWER_EDGE[filled[0]]), int(UPPER_EDGE[filled[-1]])
-    fitting = _finest(_FINE, low, high, most, limits)
+    fitting = _finest(_FINE, low, high, most, marks)
     if fitting is not None:
         return fitting
     body = max(low, quantile(counts, _TAIL))
-    fitting = _finest(_FINE + _COARSE, body, high, most - 1, limits)
+    fitting = _finest(_FINE + _COARSE, body, high, most - 1, marks)
     if fitting is None:
-        fitting = _between(_COARSE[-1], low, high, limits)[-most:]
+        fitting = _between(_COARSE[-1], low, high, marks)[-most:]
     return fitting if low >= fitting[0] else np.append(np.zeros(1, dtype=np.uint64), fitting)
 
 
-def _finest(heights: list[_Height], low: int, high: int, most: int, limits: Collection[int]) -> Counts | None:
-    choices = (_between(height, low, high, limits) for height in heights)
+def _finest(heights: list[_Height], low: int, high: int, most: int, marks: _Marks) -> Counts | None:
+    choices = (_between(height, low, high, marks) for height in heights)
     return next((edges for edges in choices if len(edges) - 1 <= most), None)
 
 
-def _between(height: _Height, low: int, high: int, limits: Collection[int]) -> Counts:
+def _between(height: _Height, low: int, high: int, marks: _Marks) -> Counts:
     """Return the edges of rows from the one with *low* to the one with *high*, limits that are near included."""
-    near = [limit for limit in limits if low <= _first_above(limit) * _NEAR and limit <= high * _NEAR]
+    near = [limit for limit in marks.limits if low <= _first_above(limit) * _NEAR and limit <= high * _NEAR]
     low, high = min([low, *near]), max([high, *map(_first_above, near)])
-    ladder = _ladder(height, near)
+    ladder = _ladder(height, _Marks(near, marks.step))
     first = int(np.searchsorted(ladder, np.uint64(low), side="right")) - 1
     last = int(np.searchsorted(ladder, np.uint64(min(high, HIGHEST)), side="right"))
     return ladder[first : last + 1]
 
 
-def _ladder(height: _Height, limits: Iterable[int]) -> Counts:
+def _ladder(height: _Height, marks: _Marks) -> Counts:
     """Return edges from 0 to HIGHEST + 1, *height* apart but on edges of slots; those of limits replace the nearest."""
     powers, parts = height
     exponents = np.arange(HIGHEST.bit_length() * parts // powers) * powers / parts
     wanted = np.ceil(np.exp2(exponents)).astype(np.uint64)
-    edges = {0, HIGHEST + 1, *LOWER_EDGE[slots_of(wanted)].tolist()}
-    above = {_first_above(limit) for limit in limits}
+    slots = (slots_of(wanted).astype(np.int64) + marks.step // 2) // marks.step * marks.step
+    edges = {0, HIGHEST + 1, *LOWER_EDGE[np.minimum(slots, SLOTS - marks.step)].tolist()}
+    above = {_first_above(limit) for limit in marks.limits}
     inner = np.array(sorted(edges - {0, HIGHEST + 1}), dtype=np.float64)
     edges -= {int(inner[np.abs(inner - edge).argmin()]) for edge in above}
     return np.array(sorted(edges | above), dtype=np.uint64)
