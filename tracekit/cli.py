@@ -16,10 +16,11 @@ from tracekit.units import printable
 COMMANDS = {
     "attach": "Trace running processes into a recording.",
     "run": "Launch a command and trace it from its first instruction.",
+    "dump": "What all threads of a process do now: Python, native and kernel frames.",
     "report": "One screen: where the time went, what failed, what it cost.",
     "hist": "Percentiles and a histogram of each series.",
     "heatmap": "Latency over time, in the terminal or as SVG or PNG.",
-    "flamegraph": "Wall time as folded stacks or a flame graph.",
+    "flamegraph": "Where time went, in which code: a flame graph.",
     "verdict": "Judge a recording by its objectives.",
     "doctor": "Try everything tracekit needs, and say how to get what is missing.",
 }

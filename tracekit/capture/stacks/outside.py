@@ -67,6 +67,10 @@ class Process:
         names = self._codes.names({word for stack in stacks.values() for word in stack.words})
         return {identity: _named(stack, names) for identity, stack in stacks.items()}
 
+    def identities(self) -> list[int]:
+        """Return pthread_self of the threads that the interpreter knows. Raises OSError."""
+        return list(walk(self.tgid, self.python, 1).stacks) if self.python else []
+
     def natives(self, registers: tuple[int, int, int], most: int, *, patient: bool = True) -> tuple[list[int], int]:
         """
         Return the addresses that a thread with pc, sp and bp is at, and enum native_end.

@@ -1,0 +1,40 @@
+"""
+What the threads of processes do at this moment: nothing is stopped, and no signal sent.
+
+With BPF the kernel tells of each thread what it does, and whether it runs; without, /proc tells some of it.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tracekit.capture.dump import proc
+from tracekit.capture.dump.traced import traced
+from tracekit.capture.dump.untraced import untraced
+from tracekit.capture.kernel import Kernel
+from tracekit.capture.options import Options
+from tracekit.capture.wire import SAMPLE_HZ
+from tracekit.capture.workload import check_pids
+from tracekit.errors import MachineError
+
+if TYPE_CHECKING:
+    from tracekit.dumped import Dump
+
+
+def take(pids: tuple[int, ...], *, children: bool) -> Dump:
+    """
+    Return what the threads of processes do, of their descendants too if *children*.
+
+    Raises:
+        UsageError: a process is not there. MachineError: none of them may be looked at.
+    """
+    tgids = check_pids(pids, os.getpid())
+    options = Options(Path(os.devnull), pids=tgids, children=children, errors=False, db=False, stack_hz=SAMPLE_HZ)
+    try:
+        with closing(Kernel(options, tgids)) as kernel:
+            return traced(kernel)
+    except MachineError as error:
+        return untraced(proc.children(tgids) if children else tgids, str(error))
