@@ -67,9 +67,9 @@ _OPTIONS = (
     click.option("--db-port", "db_ports", type=db_port, multiple=True, metavar="PORT=SYSTEM", help=_DB_PORT),
     click.option("--db-text", is_flag=True, help="Statements too, without their literals."),
     click.option("--db-uprobes", is_flag=True, help="Calls inside libpq, libsqlite3 and libmariadb too; needs root."),
-    click.option("--stacks/--no-stacks", default=True, help="In which functions it runs, waits and fails [on]."),
+    click.option("--stacks/--no-stacks", default=True, help="In which code it runs, waits and fails [on]."),
     click.option(
-        "--stack-hz", type=click.Choice(["49", "99"]), default="49", help="Stacks a second that each CPU gives [49]."
+        "--stack-hz", type=click.Choice(["49", "99"]), default="49", help="Samples of code a second, of each CPU [49]."
     ),
     click.option("--role", "roles", type=role, multiple=True, help="Call processes whose name matches GLOB by NAME."),
 )
