@@ -105,6 +105,16 @@ def test_measured_and_nothing_there_is_said(run: Run, tmp_path: Path) -> None:
     assert "Longest blocked  in no system call" in out
 
 
+def test_what_is_missing_is_said_to_its_end(run: Run, tmp_path: Path) -> None:
+    """What would help stands at the end of a long line, so that is wrapped and not cut."""
+    why = "spans of some processes: no permission to look for them (other users' processes need CAP_SYS_PTRACE)"
+    path = write(tmp_path / "poor.tk", Content(host=Host("box", "6.1", "x86_64", 2, "", 0, "", "0.1.0", (), (why,))))
+
+    _, out, _ = run("report", path)
+
+    assert why in " ".join(out.split())
+
+
 def test_hostile_names_stay_on_the_screen(run: Run, tmp_path: Path) -> None:
     """Names chosen by traced programs neither move the cursor nor pass column 80."""
     long = {"role": HOSTILE, "syscall": HOSTILE, "errno": HOSTILE, "how": HOSTILE}

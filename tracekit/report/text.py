@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from datetime import datetime, timezone
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import click
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from tracekit.records import InFlight, Target
 
 NOT_MEASURED = "not measured"
+_GAP = 3 * WIDTH  # what is missing ends in what would help
 
 _LEVELS = {"unknown": NOT_MEASURED, "fine": "not saturated", "pressure": "some pressure", "saturated": "SATURATED"}
 _COLORS = {"unknown": None, "fine": "green", "pressure": "yellow", "saturated": "red"}
@@ -410,7 +412,8 @@ def _what(wait: InFlight) -> str:
 def _gaps(findings: Sequence[str]) -> list[str]:
     if not findings:
         return []
-    return [heading("Not measured here"), *(f"  {fit(finding, WIDTH - 2)}" for finding in findings)]
+    lines = [line for finding in findings for line in wrap(fit(finding, _GAP), WIDTH - 2, subsequent_indent="  ")]
+    return [heading("Not measured here"), *(f"  {fit(line, WIDTH - 2)}" for line in lines)]
 
 
 def _is_gap(line: str) -> bool:
