@@ -184,9 +184,12 @@ static long walk_native_frame(__u32 i, struct native_place *place)
 	code = code_at(place->layout, pc);
 	if (code && code->rows)
 		row = row_of_code(code, pc - code->bias);
-	if (!row || (row >> 32 & 7) == UNWIND_NONE)
-		return step_by_pointer(walk);
-	return step_by_row(walk, row);
+	if (row && (row >> 32 & 7) != UNWIND_NONE)
+		return step_by_row(walk, row);
+	if (step_by_pointer(walk))
+		return 1;
+	// code of a file may keep anything in rbp; that which was made at run time calls its like, which is in no file
+	return code && !code_at(place->layout, walk->pc - 1) ? end_native(walk, NATIVE_NO_ROW) : 0;
 }
 
 // Append the native frames of the running thread behind *first* words. Returns how many; how it ended in the record.

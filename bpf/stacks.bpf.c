@@ -14,7 +14,7 @@ enum {
 	TOKEN_NS = 2000000,		// a thread may walk for that many waits a second, and in bursts of
 	MANY_TOKENS = 64,
 	LONG_WAIT_NS = 100000,		// waits below have no stack
-	MANY_BRIEF = 5,			// after so many brief waits one of 2^5 is walked
+	MANY_BRIEF = 5,			// after so many brief waits in a system call one of 2^5 is walked
 	FAILURE_NS = 50000000,		// one walk in so long for each system call and errno
 	MAX_FAILURES = 1024,
 	MAX_ERRNO = 4095,
@@ -202,8 +202,9 @@ int on_stack_sample(void *context)
 
 // --- Waits ------------------------------------------------------------------------------------
 
-// May this wait have a walk? A thread has tokens, and where its waits are brief it saves them.
-static __always_inline bool is_worth_it(struct task_stack *stack, __u64 now)
+// May this wait have a walk? A thread has tokens. When they get few it saves them in a call where its waits are brief:
+// those for a lock say nothing of how long it will sleep.
+static __always_inline bool is_worth_it(struct task_stack *stack, __u16 nr, __u64 now)
 {
 	__u64 fresh = (now - stack->filled_ns) / TOKEN_NS;
 
@@ -213,7 +214,8 @@ static __always_inline bool is_worth_it(struct task_stack *stack, __u64 now)
 	}
 	if (!stack->tokens)
 		return false;
-	if (stack->brief >= MANY_BRIEF && stack->brief++ & ((1 << MANY_BRIEF) - 1))
+	if (stack->tokens < MANY_TOKENS / 2 && nr == stack->brief_nr && stack->brief >= MANY_BRIEF &&
+	    stack->brief++ & ((1 << MANY_BRIEF) - 1))
 		return false;
 	stack->tokens--;
 	return true;
@@ -227,11 +229,15 @@ static __always_inline void end_wait(struct task_struct *task, struct task_state
 
 	state->waited_ns = 0;
 	if (waited < LONG_WAIT_NS) {
+		if (state->nr != stack->brief_nr)
+			stack->brief = 0;
+		stack->brief_nr = state->nr;
 		if (stack->brief < 255)
 			stack->brief++;
 		return;
 	}
-	stack->brief = 0;
+	if (state->nr == stack->brief_nr)
+		stack->brief = 0;
 	if (!stack->user && !stack->kernel)
 		return;
 	describe(&s->record, task, state, STACK_WAIT);
@@ -258,7 +264,7 @@ static __always_inline void begin_wait(void *context, struct task_struct *task, 
 	__u32 user, kernels;
 
 	stack->user = stack->kernel = 0;
-	if (!is_worth_it(stack, state->off_ns))
+	if (!is_worth_it(stack, state->nr, state->off_ns))
 		return;
 	describe(&s->record, task, state, STACK_WAIT);
 	s->record.weight = 0;

@@ -46,7 +46,8 @@ struct task_stack {		// of the wait that is under way, if somebody looks at stac
 	__u16 nr;
 	__u16 span;
 	__u8 reason;
-	__u8 brief;		// waits in a row that were too short
+	__u8 brief;		// waits in a row that were too short,
+	__u16 brief_nr;		// in this system call
 };
 
 struct task_state {

@@ -96,11 +96,12 @@ class Stacks:
     def drain(self, ended: Iterable[SlowSpan]) -> None:
         """Take the stacks that have come; *ended*: spans that ended before, and have some."""
         found = list(self._samples.drain())
-        self._memories.learn(self._samples.wanted, self._samples.outgrown)
         users = {
             sample.user: self._samples.users[sample.user] for sample in found if sample.user in self._samples.users
         }
-        self._texts.learn(users, self._memories)
+        self._memories.adopt(users.values())
+        self._texts.learn(users, self._memories)  # before what has become another program is looked at
+        self._memories.learn(self._samples.wanted, self._samples.outgrown)
         for sample in found:
             if sample.weight:
                 self._add(sample)

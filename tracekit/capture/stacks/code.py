@@ -34,6 +34,7 @@ _ENCODINGS = {1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}  # by bytes of a cha
 _STATE_SHIFT, _STATE_SHIFT_14 = 2, 16  # where the kind is in the state of a str: behind `interned`
 _TEXT, _SIZE, _FIRST = struct.Struct("<16xq8xI"), struct.Struct("<16xq"), struct.Struct("<i")
 _POINTER = struct.Struct("<Q")
+_MOST_REFERENCES, _COUNT_14 = 1 << 40, (1 << 32) - 1  # from 3.14 on flags are above the count
 _CODE, _MOST_KINDS = b"code\0", 64
 _TYPE, _TYPE_NAME, _TABLE_DATA = 8, 24, 32  # ob_type, tp_name, ob_sval
 _INSTALLED = re.compile(r".*/(?:site-packages|dist-packages)/(.+)", re.DOTALL)
@@ -149,15 +150,20 @@ class Codes:
         self._add_lines(wanted)
 
     def _changed(self, addresses: list[int]) -> list[int]:
-        """Return those of the known *addresses* where another code object is by now, or none."""
+        """
+        Return those of the known *addresses* where another code object is by now, or none.
+
+        Memory that is not there any more says nothing: the process became another program.
+        """
         codes = [self._codes[address] for address in addresses]
         heads = [(address, self._head_size) for address in addresses]
         contents = self._read(heads + [piece for code in codes for piece in code.parts.compared])
         rest = iter(contents[len(codes) :])
+        parts = [[next(rest) for _ in code.parts.compared] for code in codes]
         return [
             address
-            for address, code, head in zip(addresses, codes, contents, strict=False)
-            if _made_of(self._head(head), [next(rest) for _ in code.parts.compared]) != code.made_of
+            for address, code, head, found in zip(addresses, codes, contents, parts, strict=False)
+            if head is not None and _made_of(self._head(head), found) != code.made_of
         ]
 
     def _fresh(self, addresses: list[int]) -> dict[int, _Code]:
@@ -184,10 +190,14 @@ class Codes:
         at = self._interpreter.offsets
         for skipped in (0, 8):
             kind = _pointer(content, skipped + _TYPE)
-            if self._is_code(kind):
+            if self._is_code(kind) and self._is_alive(_pointer(content, skipped)):
                 fields = (_pointer(content, skipped + field) for field in (at.code_name, at.code_file, at.code_table))
                 return _Head(kind, *fields, *_FIRST.unpack_from(content, skipped + at.code_first))
         return None
+
+    def _is_alive(self, references: int) -> bool:
+        """Tell by its count of references whether an object is not freed: there the allocator keeps a pointer or 0."""
+        return 0 < references < _MOST_REFERENCES or (self._interpreter.minor >= 14 and references & _COUNT_14 > 0)
 
     def _is_code(self, kind: int) -> bool:
         if kind not in self._kinds:

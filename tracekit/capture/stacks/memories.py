@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracekit.capture.stacks import layout
-from tracekit.capture.stacks.code import Codes
+from tracekit.capture.stacks.code import UNREADABLE, Codes
 from tracekit.capture.stacks.interpreter import UnknownPythonError, find
 from tracekit.capture.stacks.layouts import Layouts
 
@@ -124,14 +124,26 @@ class Memories:
             self._programs.drop_layout(number)
             self._free.append(number)
 
-    def python_names(self, tgid: int, words: Iterable[int]) -> dict[int, str]:
-        """Return the frames that *words* of a process stand for, as they are at this moment."""
-        codes = self._codes.get(tgid)
-        return codes.names(words) if codes else {}
+    def adopt(self, users: Iterable[User]) -> None:
+        """Look at children that are walked by the layout of their parent, once: it may end, and they may load."""
+        for tgid in {user.tgid for user in users if self.owner(user) != user.tgid} - self._pythons.keys():
+            self._look(tgid)
+
+    def python_names(self, tgid: int, number: int, words: Iterable[int]) -> dict[int, str]:
+        """
+        Return the frames that *words* stand for at this moment, of a process walked by layout *number*.
+
+        A child that cannot be asked any more had its parent's.
+        """
+        wanted, names = set(words), dict[int, str]()
+        for asked in dict.fromkeys((tgid, self._owners.get(number, tgid))):
+            if asked in self._codes:
+                names |= self._codes[asked].names(word for word in wanted if names.get(word, UNREADABLE) == UNREADABLE)
+        return names
 
     def owner(self, user: User) -> int:
         """Return the process whose memory a stack was walked by: a child's may be its parent's."""
-        return user.tgid if user.tgid in self._numbers else self._owners.get(user.layout, user.tgid)
+        return self._owners.get(user.layout, user.tgid)
 
     def forget(self, living: Collection[int]) -> None:
         """Let go of processes that had ended by the last call of this: what came from them has its names by now."""

@@ -109,10 +109,17 @@ class Symbols:
         self._thread.start()
 
     def know(self, pid: int) -> None:
-        """Look where a process has code: when it is first seen, and when it has loaded or become something else."""
-        process = self._processes[pid] = _Process(Jit(pid, self._root))
+        """
+        Look where a process has code: when it is first seen, and when it has loaded or become something else.
+
+        One that has gone has it where it was.
+        """
+        process = _Process(Jit(pid, self._root))
+        self._processes.setdefault(pid, process)
         with contextlib.suppress(OSError):
             found, _ = mappings(self._root / str(pid))
+            if found:
+                self._processes[pid] = process
             avoided = served(self._root / str(pid))
             process.mappings = found
             for mapping in found:

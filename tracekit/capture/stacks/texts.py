@@ -42,12 +42,12 @@ class Texts:
 
     def learn(self, users: Mapping[int, User], memories: Memories) -> None:
         """Name the Python frames of stacks that were seen just now."""
-        words: dict[int, set[int]] = {}
+        words: dict[tuple[int, int], set[int]] = {}
         for user in users.values():
-            words.setdefault(memories.owner(user), set()).update(user.python)
-        names = {tgid: memories.python_names(tgid, found) for tgid, found in words.items()}
+            words.setdefault((user.tgid, user.layout), set()).update(user.python)
+        names = {place: memories.python_names(*place, found) for place, found in words.items()}
         for ident, user in users.items():
-            python = _python(user, names[memories.owner(user)])
+            python = _python(user, names[user.tgid, user.layout])
             number = self._numbers.get(python)
             if number is None:
                 number = self._numbers[python] = len(self._pythons)
