@@ -131,9 +131,11 @@ class Arrays:
     """The two arrays of the walkers, and the layouts in them."""
 
     def __init__(self) -> None:
-        self.rows = mmap.mmap(-1, MAX_UNWIND_ROWS * 8)
-        self.pages = mmap.mmap(-1, MAX_UNWIND_PAGES * 8)
-        self.layouts = Layouts(self.rows, self.pages)
+        files = os.memfd_create("rows"), os.memfd_create("pages")
+        os.ftruncate(files[0], MAX_UNWIND_ROWS * 8)
+        os.ftruncate(files[1], MAX_UNWIND_PAGES * 8)
+        self.rows, self.pages = (mmap.mmap(file, 0) for file in files)
+        self.layouts = Layouts(*files)
 
     def packed(self, pid: int) -> bytes:
         """Return the layout of a process, all its tables made."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +16,15 @@ def map_array(descriptor: int, size: int, offset: int = 0, *, write: bool = Fals
     protection = mmap.PROT_READ | (mmap.PROT_WRITE if write else 0)
     rounded = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
     return mmap.mmap(descriptor, rounded, mmap.MAP_SHARED, protection, offset=offset)
+
+
+@contextmanager
+def window(descriptor: int, at: int, size: int) -> Iterator[memoryview]:
+    """Map *size* bytes of such an array from byte *at*, to write, while this is open: what is mapped counts as ours."""
+    begin = at // mmap.PAGESIZE * mmap.PAGESIZE
+    memory = map_array(descriptor, at - begin + size, begin, write=True)
+    with memory, memoryview(memory) as whole, whole[at - begin : at - begin + size] as view:
+        yield view
 
 
 class Table:

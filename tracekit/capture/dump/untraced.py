@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import mmap
+import os
 import time
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
@@ -40,7 +40,7 @@ def untraced(tgids: Iterable[int], why: str) -> Dump:
         MachineError: none of them may be looked at.
     """
     with ExitStack() as stack:
-        rows, pages = (stack.enter_context(mmap.mmap(-1, 8 * most)) for most in (MAX_UNWIND_ROWS, MAX_UNWIND_PAGES))
+        rows, pages = (_array(stack, 8 * most) for most in (MAX_UNWIND_ROWS, MAX_UNWIND_PAGES))
         layouts = stack.enter_context(closing(Layouts(rows, pages)))
         symbols = stack.enter_context(closing(Symbols()))
         walk = Walk(layouts, symbols, MOST_PYTHON, MOST_NATIVE)
@@ -54,6 +54,14 @@ def untraced(tgids: Iterable[int], why: str) -> Dump:
     lines = [f"kernel frames, and what threads do that run: {why}"]
     lines += [f"process {tgid}: it is not yours, or has gone" for tgid in refused]
     return Dump(processes, (*lines, *problems(walk, wanted)))
+
+
+def _array(stack: ExitStack, size: int) -> int:
+    """Return the descriptor of an array of *size* bytes, which is there until *stack* ends."""
+    file = os.memfd_create("array", os.MFD_CLOEXEC)
+    stack.callback(os.close, file)
+    os.ftruncate(file, size)
+    return file
 
 
 def problems(walk: Walk, tgids: Iterable[int]) -> list[str]:

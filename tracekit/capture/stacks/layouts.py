@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tracekit.capture.bpf.memory import window
 from tracekit.capture.libraries.mapped import Identity, UnfitError
 from tracekit.capture.stacks.cfa import ADDRESS
 from tracekit.capture.stacks.layout import (
@@ -31,8 +32,6 @@ from tracekit.capture.stacks.mappings import VDSO, Mapping, bias_of, identity, m
 from tracekit.capture.stacks.tables import MOST_CPU_NS, Made, Tables
 
 if TYPE_CHECKING:
-    import mmap
-
     from tracekit.capture.libraries.elf import Segment
 
 _MOST_LIBRARIES = 4096
@@ -60,19 +59,19 @@ class Layouts:
     The tables of all libraries, and who has them mapped.
 
     Args:
-        rows, pages: writable memory of the arrays unwind_rows and unwind_pages, 8 bytes an element.
+        rows, pages: descriptors of the arrays unwind_rows and unwind_pages, 8 bytes an element. They are mapped only
+            where and while they are needed: all of it would be half of what the collector has.
         root: of /proc.
     """
 
-    def __init__(self, rows: mmap.mmap, pages: mmap.mmap, root: Path = Path("/proc")) -> None:
+    def __init__(self, rows: int, pages: int, root: Path = Path("/proc")) -> None:
         self.full = 0
         """Libraries that there is no room or no time for; the same ones may be counted again."""
         self.torn = 0
         """Files without a table, as they are none for x86_64, torn, or too large."""
         self.left_out = 0
         """Mappings of processes that have too many; again each time such a process is packed."""
-        self._memory = memoryview(rows), memoryview(pages)
-        self._rows = self._memory[0].cast("Q")
+        self._rows, self._pages = rows, pages
         self._root = root
         self._tables = Tables()
         self._libraries: dict[Identity, _Library] = {}
@@ -138,19 +137,15 @@ class Layouts:
         if library and not library.is_made:
             return None
         bias = bias_of(mapping, library.segments) if library else None
-        if not library or bias is None:
+        if not library or bias is None or not library.rows:
             return 0
-        first = library.first_row
-        place = address - bias - library.base
-        found = bisect_right(self._rows, place, first, first + library.rows, key=ADDRESS.__and__) - 1
-        return self._rows[found] if found >= first else 0
+        with window(self._rows, library.first_row * _WORD, library.rows * _WORD) as memory, memory.cast("Q") as rows:
+            found = bisect_right(rows, address - bias - library.base, key=ADDRESS.__and__) - 1
+            return rows[found] if found >= 0 else 0
 
     def close(self) -> None:
-        """End the process that makes tables, and let go of the arrays."""
-        self._rows.release()
+        """End the process that makes tables."""
         self._tables.close()
-        for memory in self._memory:
-            memory.release()
 
     def _library(self, process: Path, mapping: Mapping, avoided: frozenset[bytes]) -> _Library | None:
         """Return the library behind a mapping, asked for if nobody did so; None: it cannot have a table."""
@@ -193,8 +188,8 @@ class Layouts:
             if self._next_row + made.rows > MAX_UNWIND_ROWS or self._next_page + made.pages > MAX_UNWIND_PAGES:
                 self.full += 1
                 return
-            _copy(made.file, 0, self._memory[0], self._next_row, made.rows)
-            _copy(made.file, made.rows, self._memory[1], self._next_page, made.pages)
+            _copy(made.file, 0, self._rows, self._next_row, made.rows)
+            _copy(made.file, made.rows, self._pages, self._next_page, made.pages)
         finally:
             os.close(made.file)
         library.first_row, library.rows = self._next_row, made.rows
@@ -203,14 +198,18 @@ class Layouts:
         self._next_page += made.pages
 
 
-def _copy(file: int, first: int, memory: memoryview, to: int, count: int) -> None:
-    """Read *count* words from the file, to word *to* of the memory."""
-    at, end = to * _WORD, (to + count) * _WORD
-    while at < end:
-        got = os.preadv(file, [memory[at:end]], first * _WORD + at - to * _WORD)
-        if not got:
-            raise OSError(0, "a table is shorter than its maker said")
-        at += got
+def _copy(file: int, first: int, array: int, to: int, count: int) -> None:
+    """Read *count* words from the file, to word *to* of the array."""
+    at, size = 0, count * _WORD
+    if not size:
+        return
+    with window(array, to * _WORD, size) as memory:
+        while at < size:
+            with memory[at:] as rest:
+                got = os.preadv(file, [rest], first * _WORD + at)
+            if not got:
+                raise OSError(0, "a table is shorter than its maker said")
+            at += got
 
 
 def _code(mapping: Mapping, library: _Library | None) -> bytes:

@@ -40,8 +40,7 @@ class Programs:
         self._given = given
         self._loaded = load("stacks", constants, {}, wire.WIRE_VERSION, given)
         maps = self._loaded.maps
-        self.rows = map_array(maps["unwind_rows"], 8 * layout.MAX_UNWIND_ROWS, write=True)
-        self.pages = map_array(maps["unwind_pages"], 8 * layout.MAX_UNWIND_PAGES, write=True)
+        self.rows, self.pages = maps["unwind_rows"], maps["unwind_pages"]
         self._announced = map_array(maps["announced"], 8 * layout.MAX_ANNOUNCED, write=True)
         self._ring = Ring(maps["stack_records"], layout.RECORDS_BYTES)
 
