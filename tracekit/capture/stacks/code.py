@@ -12,6 +12,7 @@ import re
 import struct
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from tracekit.capture.stacks import memory
@@ -75,11 +76,10 @@ class _Parts(NamedTuple):
     texts: tuple[_Text, ...]
     table: Piece
 
-    @property
-    def compared(self) -> tuple[Piece, ...]:
-        """What another code object would not have the same, together with its head."""
+    def compared(self) -> list[Piece]:
+        """Return what another code object would not have the same, together with its head."""
         address, size = self.table
-        return (*(text.piece for text in self.texts), (address, min(size, _COMPARED_TABLE)))
+        return [*(text.piece for text in self.texts), (address, min(size, _COMPARED_TABLE))]
 
 
 @dataclass(slots=True)
@@ -88,12 +88,16 @@ class _Code:
     A code object.
 
     Attributes:
+        compared: pieces of memory: its head, and what parts.compared() says.
         made_of: hash of its head and of what is compared.
+        bytes_seen: hash of all bytes that were compared last; where they are the same they mean the same.
         lines: by code unit.
     """
 
     parts: _Parts
+    compared: list[Piece]
     made_of: int
+    bytes_seen: int
     name: str
     file: str
     first: int
@@ -156,15 +160,23 @@ class Codes:
         Memory that is not there any more says nothing: the process became another program.
         """
         codes = [self._codes[address] for address in addresses]
-        heads = [(address, self._head_size) for address in addresses]
-        contents = self._read(heads + [piece for code in codes for piece in code.parts.compared])
-        rest = iter(contents[len(codes) :])
-        parts = [[next(rest) for _ in code.parts.compared] for code in codes]
-        return [
-            address
-            for address, code, head, found in zip(addresses, codes, contents, parts, strict=False)
-            if head is not None and _made_of(self._head(head), found) != code.made_of
-        ]
+        contents = self._read(list(chain.from_iterable(code.compared for code in codes)))
+        changed, at = [], 0
+        for address, code in zip(addresses, codes, strict=True):
+            head, *parts = contents[at : at + len(code.compared)]
+            at += len(code.compared)
+            if head is not None and not self._is_same(code, head, parts):
+                changed.append(address)
+        return changed
+
+    def _is_same(self, code: _Code, head: bytes, parts: list[bytes | None]) -> bool:
+        """Tell by all bytes, of which a few change as it runs; else by what they say."""
+        seen = hash((head[_TYPE:], *parts))
+        if seen != code.bytes_seen or not self._is_alive(_pointer(head)):
+            if _made_of(self._head(head), parts) != code.made_of:
+                return False
+            code.bytes_seen = seen
+        return True
 
     def _fresh(self, addresses: list[int]) -> dict[int, _Code]:
         """Return the code objects that are at *addresses*."""
@@ -173,14 +185,16 @@ class Codes:
             address: head for address, content in zip(addresses, contents, strict=True) if (head := self._head(content))
         }
         found = self._parts(heads)
-        contents = self._read([piece for parts in found.values() for piece in parts.compared])
+        contents = self._read([piece for parts in found.values() for piece in parts.compared()])
         rest, fresh = iter(contents), {}
         for address, parts in found.items():
-            pieces = [next(rest) for _ in parts.compared]
+            compared = parts.compared()
+            pieces = [next(rest) for _ in compared]
             if made_of := _made_of(heads[address], pieces):
                 texts = [text.decoded(piece or b"") for text, piece in zip(parts.texts, pieces, strict=False)]
                 name, file = texts or ("", "")
-                fresh[address] = _Code(parts, made_of, name, shortened(file, self._cwd), heads[address].first, {})
+                file, compared = shortened(file, self._cwd), [(address, self._head_size), *compared]
+                fresh[address] = _Code(parts, compared, made_of, 0, name, file, heads[address].first, {})
         return fresh
 
     def _head(self, content: bytes | None) -> _Head | None:

@@ -34,6 +34,7 @@ class Texts:
         self._pythons: list[Python] = [()]
         self._last: dict[int, int] = {}
         self._kept: dict[tuple[int, int, int], Frames] = {}
+        self._merged: dict[tuple[int, Frames, Frames, bool], Frames] = {}
 
     @property
     def missing(self) -> list[str]:
@@ -77,7 +78,12 @@ class Texts:
         whole = user is None or user.native_end == layout.NATIVE_WHOLE
         if len(self._kept) >= _MOST_KEPT:
             self._kept.clear()
-        frames = self._kept[stack] = merge(self._pythons[stack[1]], natives, kernels, native_whole=whole)
+            self._merged.clear()
+        parts = stack[1], natives, kernels, whole  # of many addresses in the same functions
+        frames = self._merged.get(parts)
+        if frames is None:
+            frames = self._merged[parts] = merge(self._pythons[stack[1]], natives, kernels, native_whole=whole)
+        self._kept[stack] = frames
         return frames
 
     def standing(self, stood: Stood, timeout_s: float) -> Frames:
