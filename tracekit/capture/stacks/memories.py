@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 NO_PYTHON = bytes(layout.PYTHON.size)
 AGAIN_S = 1.0
 """A process that loads libraries is looked at once in so long."""
+_BUDGET_NS = 20_000_000
+"""CPU time of one call: a process takes some milliseconds, and there may be hundreds at once."""
 _TRIES = 8
 """How often a Python is looked for in a process that has just begun."""
 _SPARE = 64
@@ -48,6 +50,9 @@ class Memories:
         self._free = list(range(layout.MAX_LAYOUTS - 1, 0, -1))
         self._missing: dict[str, None] = {}
         self._tries: dict[int, int] = {}
+        self._due: dict[int, bool] = {}
+        """Processes to look at; true: as if for the first time."""
+        self._unwritten: dict[int, None] = {}
         self._gone: set[int] = set()
 
     @property
@@ -56,19 +61,25 @@ class Memories:
         return list(self._missing)
 
     def learn(self, wanted: set[int], outgrown: set[int]) -> None:
-        """Tell the walkers of processes that they asked for; both sets are emptied."""
+        """Tell the walkers of processes that they asked for, as the CPU time permits; both sets are emptied."""
         now = time.monotonic()
-        for tgid in wanted:
-            self._look(tgid, anew=True)
-        for tgid in {each for each in outgrown if now - self._looked.get(each, 0) > AGAIN_S}:
-            self._look(tgid)
-        for tgid in list(self._tries):
-            self._try_again(tgid)
+        self._due |= dict.fromkeys(wanted, True)
+        for tgid in outgrown - self._due.keys():
+            if now - self._looked.get(tgid, 0) > AGAIN_S:
+                self._due[tgid] = False
         wanted.clear()
         outgrown.clear()
         if self.layouts.poll():
-            for tgid in self._numbers:
-                self._write(tgid)
+            self._unwritten |= dict.fromkeys(self._numbers)
+        until_ns = time.thread_time_ns() + _BUDGET_NS
+        while self._due and time.thread_time_ns() < until_ns:
+            tgid = next(iter(self._due))
+            self._look(tgid, anew=self._due.pop(tgid))
+        for tgid in list(self._tries):
+            if time.thread_time_ns() < until_ns:
+                self._try_again(tgid)
+        while self._unwritten and time.thread_time_ns() < until_ns:
+            self._write(self._unwritten.popitem()[0])
 
     def _look(self, tgid: int, *, anew: bool = False) -> None:
         self._looked[tgid] = time.monotonic()
@@ -149,7 +160,15 @@ class Memories:
         """Let go of processes that had ended by the last call of this: what came from them has its names by now."""
         gone = (self._numbers.keys() | self._pythons.keys()) - set(living)
         for tgid in gone & self._gone:
-            for table in (self._codes, self._pythons, self._numbers, self._looked, self._tries):
+            for table in (
+                self._codes,
+                self._pythons,
+                self._numbers,
+                self._looked,
+                self._tries,
+                self._due,
+                self._unwritten,
+            ):
                 table.pop(tgid, None)
         self._names.forget(self._pythons.keys())
         self._gone = gone
