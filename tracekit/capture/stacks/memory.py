@@ -44,6 +44,8 @@ def read(pid: int, pieces: Sequence[Piece]) -> list[bytes | None]:
         ProcessLookupError: the process has gone.
         PermissionError: its memory may not be read.
     """
+    if _fit_one_call(pieces):
+        return _contents(pid, pieces)
     found: list[bytes | None] = [None] * len(pieces)
     fit = [i for i, (address, size) in enumerate(pieces) if _can_be(address, size)]
     while fit:
@@ -52,6 +54,12 @@ def read(pid: int, pieces: Sequence[Piece]) -> list[bytes | None]:
             found[i] = content
         fit = fit[len(batch) :]
     return found
+
+
+def _fit_one_call(pieces: Sequence[Piece]) -> bool:
+    """Tell whether one call can read them, as it almost always can."""
+    sizes = [size for address, size in pieces if 0 < address < _MOST_ADDRESS and 0 <= size <= MOST_BYTES]
+    return len(sizes) == len(pieces) <= _CALL_PIECES and sum(sizes) <= _CALL_BYTES
 
 
 def _can_be(address: int, size: int) -> bool:
@@ -69,7 +77,7 @@ def _batch(wanted: list[int], pieces: Sequence[Piece]) -> list[int]:
     return batch
 
 
-def _contents(pid: int, pieces: list[Piece]) -> list[bytes | None]:
+def _contents(pid: int, pieces: Sequence[Piece]) -> list[bytes | None]:
     """Read *pieces*: by one call, and one more for each piece that cannot be read."""
     ends = [0, *accumulate(size for _, size in pieces)]
     here = ctypes.create_string_buffer(ends[-1] or 1)
