@@ -126,12 +126,15 @@ def without_interpreter(stack: Stack) -> Stack:
     """
     Return *stack* without the frames that only run a program's code.
 
-    These are the native ones of a CPython, `_PyEval_EvalFrameDefault (libpython3.11.so.1.0)`, if there is Python code
-    how its process or thread began, `__libc_start_main_impl (libc.so.6)`, and ours around a function that has a span.
+    These are the native ones of a CPython, `_PyEval_EvalFrameDefault (libpython3.11.so.1.0)`, how a process or thread
+    began, `__libc_start_main_impl (libc.so.6)`, and ours around a function that has a span. Where no Python frame is
+    known they all stay: they are what is known.
     """
+    if not any(map(is_python, stack)):
+        return stack
     frames = tuple(frame for frame in stack if not _only_runs(frame))
     begin = next((place for place, frame in enumerate(frames) if not _BEGINNING.match(frame)), 0)
-    return frames[begin:] if any(map(is_python, frames[begin:])) else frames
+    return frames[begin:]
 
 
 @lru_cache(maxsize=1 << 16)  # a program has few names and many stacks

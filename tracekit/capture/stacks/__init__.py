@@ -112,7 +112,7 @@ class Stacks:
         stack = _Stack(sample.user, self._texts.python_of(sample.user), sample.kernel)
         where = sample.role, sample.thread, sample.span, sample.reason
         if sample.kind == layout.STACK_ERROR:
-            self._count(_About(sample.kind, *where, sample.nr, sample.err), stack, sample.weight, sample.weight)
+            self._count(_About(sample.kind, *where, sample.nr, sample.err), stack, sample.weight, 1)
             return
         self._count(_About(sample.kind, *where, sample.nr, 0), stack, sample.weight, 1)
         for start_ns in sample.spans:

@@ -98,7 +98,7 @@ class Memories:
         try:
             found = find(tgid)
         except UnknownPythonError as error:
-            self._missing[f"Python frames of process {tgid}: {error}"] = None
+            self._missing[f"Python frames of some processes: {error}"] = None
             return
         if found:
             self._pythons[tgid] = found.packed()
