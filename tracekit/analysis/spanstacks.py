@@ -179,16 +179,17 @@ def compared(subject: Subject, quantile: float) -> Compared:
         raise EmptyHistogramError(f"cannot show {_tail(quantile)}: there is none, it is near the median")
     weights: Weights = {}
     for root, band in zip(flame.BANDS, (median, tail), strict=True):
-        weights |= {(root, *stack): ns for stack, ns in _means(subject, band).items()}
+        weights |= {(root, *stack): ns for stack, ns in _each(within(subject, band), band.count).items()}
     return Compared(weights, median, tail)
 
 
-def _means(subject: Subject, band: Band) -> Amounts:
+def within(subject: Subject, band: Band) -> Amounts:
+    """Return the time of the spans in *band*, as far as it is known by latency: not what calls of databases were."""
     found: defaultdict[Stack, int] = defaultdict(int)
     for series in subject.latency.keys() & subject.parts.keys():
         for frames, ns in _frames(subject, series, band, split=False):
             found[frames] += ns
-    return _each({stack: ns for stack, ns in found.items() if ns}, band.count)
+    return {stack: ns for stack, ns in found.items() if ns}
 
 
 def _each(sums: Amounts, count: int) -> Amounts:

@@ -15,14 +15,16 @@ import click
 
 from tracekit.analysis import heatmap
 from tracekit.commands import between as part
+from tracekit.commands import cellcode
 from tracekit.commands import where as chosen
 from tracekit.errors import EmptyHistogramError, MachineError, UsageError
 from tracekit.histogram import HIGHEST, merge
 from tracekit.recording.reader import Recording
 from tracekit.records import labels_of
 from tracekit.report import heatmap_json, heatmap_svg, heatmap_terminal, palette
-from tracekit.report.heatmap_words import Subject
-from tracekit.units import format_value, parse_ns, printable, split_number
+from tracekit.report.heatmap_picture import INSIDE
+from tracekit.report.heatmap_words import Subject, name
+from tracekit.units import format_count, format_value, parse_ns, printable, split_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +43,15 @@ class _Wanted:
     where: dict[str, str]
     between: part.Times | None
     limits: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """What the map is about, its series, and what builds its grid."""
+
+    subject: Subject
+    chosen: cellcode.Chosen
+    build: functools.partial[heatmap.Grid]
 
 
 @click.command()
@@ -66,10 +77,15 @@ def command(
     Every event of the series that match is in the picture, even a single one;
     two lines follow the median and the p99 of each moment.
 
+    In a browser, a click on a cell of FILE.svg shows its flame graph, where stacks
+    were recorded: those of the spans in it (span.latency), or of all that the
+    same threads did at that time (offcpu, blocked, syscall.latency, oncpu, runq.*).
+
     \b
     Examples:
       tracekit heatmap run.tk --metric runq.wait --limit 10ms
       tracekit heatmap run.tk --metric offcpu --where reason=disk -o disk.svg
+      tracekit heatmap run.tk --metric span.latency --where span=evaluation -o x.svg
       tracekit heatmap run.tk --metric runq.wait --between 10s 20s --json
     """  # noqa: D301 - click takes the control character, not the two letters
     if output and as_json:
@@ -77,16 +93,34 @@ def command(
     if output and output.suffix.lower() not in _PICTURES:
         raise UsageError(f"cannot write {output}: no picture of this kind", "a name in .svg or .png")
     with Recording(file) as recording:
-        subject, build = _read(recording, _Wanted(metric, where, between, limits))
+        read = _read(recording, _Wanted(metric, where, between, limits))
+        subject, build = read.subject, read.build
+        picture = _draw(recording, read, output) if output else b""
     if as_json:
         click.echo(json.dumps(heatmap_json.as_json(subject, build(_WHOLE))))
     elif output:
-        _write(output, _painter(output)(subject, build), file)
+        _write(output, picture, file)
     else:
         click.echo("\n".join(heatmap_terminal.draw(subject, build, _screen())), color=True)
 
 
-def _read(recording: Recording, wanted: _Wanted) -> tuple[Subject, Build]:
+def _draw(recording: Recording, read: _Read, output: Path) -> bytes:
+    """Return the picture, an SVG with the flame graphs of its cells if stacks were recorded."""
+    if output.suffix.lower() != ".svg":
+        return _png()(read.subject, read.build)
+    find = cellcode.flames(recording, read.chosen, name(read.subject))
+    grid = read.build(INSIDE, step=cellcode.step(recording, read.chosen.metric) if find else 1)
+    flames = find(grid) if find else None
+    if flames and flames.left_out:
+        cells = format_count(len(flames.left_out))
+        click.echo(
+            f"note: the flame graphs of {cells} cells are left out, the file would be too large: try --between",
+            err=True,
+        )
+    return heatmap_svg.of_grid(read.subject, grid, flames)
+
+
+def _read(recording: Recording, wanted: _Wanted) -> _Read:
     """Return what the map is about, and what builds its grid."""
     if not wanted.metric:
         raise chosen.unknown("metric", "", {one.metric for one in recording.series() if one.kind == "histogram"})
@@ -113,7 +147,8 @@ def _read(recording: Recording, wanted: _Wanted) -> tuple[Subject, Build]:
     events = heatmap.Events(cells.interval, cells.slot, cells.count)
     times = {number: recording.intervals[number] for number in range(*intervals)}
     lacking = recording.partial | recording.lossy
-    return subject, functools.partial(heatmap.build, events, times, lacking, limits=limits)
+    build = functools.partial(heatmap.build, events, times, lacking, limits=limits)
+    return _Read(subject, cellcode.Chosen(tuple(histograms), wanted.where), build)
 
 
 def _limit(text: str, unit: str) -> int:
@@ -140,10 +175,8 @@ def _screen() -> heatmap_terminal.Screen:
     return heatmap_terminal.Screen(max(size.columns, heatmap_terminal.NARROWEST), size.lines, depth)
 
 
-def _painter(path: Path) -> Callable[[Subject, Build], bytes]:
-    """Return what draws the kind of picture that *path* is named after."""
-    if path.suffix.lower() == ".svg":
-        return heatmap_svg.draw
+def _png() -> Callable[[Subject, Build], bytes]:
+    """Return what draws a PNG."""
     try:
         from tracekit.report import heatmap_png  # noqa: PLC0415 - Pillow is an extra
     except ImportError as error:

@@ -45,7 +45,7 @@ def read(recording: Recording, view: View, role: str, intervals: Between | None)
         found, what = profile.wall(accounts, cpu, waits, view.shown), "wall time of its threads"
     if not found.weights:
         raise EmptyHistogramError(f"cannot show {what}: there was none", "--wall, or another --role or --between")
-    notes = _notes(found, view.what or "wall") if cpu or waits else iter((no_code(recording),))
+    notes = notes_of(found, view.what or "wall") if cpu or waits else iter((no_code(recording),))
     return Found(dict(found.weights), what, tuple(notes), shape=_SHAPES.get(view.what))
 
 
@@ -67,11 +67,12 @@ def failures(recording: Recording, view: View, where: Mapping[str, str], interva
         inside = " and ".join(f"{name}={printable(value)}" for name, value in where.items())
         words = f"none was recorded{f' with {inside}' if inside else ''}"
         raise EmptyHistogramError(f"cannot show failed system calls: {words}", "tracekit report, which says why")
-    notes = tuple(_notes(found, "errors")) if failed else (no_code(recording),)
+    notes = tuple(notes_of(found, "errors")) if failed else (no_code(recording),)
     return Found(dict(found.weights), "system calls that failed", notes, "calls", _SHAPES["errors"])
 
 
-def _notes(found: Profile, kind: str) -> Iterator[str]:
+def notes_of(found: Profile, kind: str) -> Iterator[str]:
+    """Say how much is behind the code in *found*; *kind*: as in View, `wall` if it was not said."""
     words = [samples_words(found.samples, _SAMPLES[kind])] if kind in _SAMPLES else []
     if kind in _OF_WHAT:
         words.append(f"code is known of {format_share(found.known)} of {_OF_WHAT[kind]}")

@@ -27,7 +27,7 @@ _WORDS = {
     "what": "role, span, call",
     "merged": "too narrow, merged",
 }
-_LEGEND = "ends in"
+LEGEND = "ends in"
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,19 @@ class Picture:
 def svg(picture: Picture) -> str:
     """Return *picture* as an SVG document; the same for the same picture, wherever it is made."""
     flame = picture.flame
-    notes = (_summary(picture), *picture.notes)
-    legend = [(_class(look, ""), words) for look, words in _items(flame.parts)]
+    notes = (summary(flame, picture.unit), *picture.notes)
     deepest = max(box.depth for box in flame.boxes)
-    return page.svg(page.Page(picture.title, notes, _LEGEND, legend, list(_boxes(picture)), deepest))
+    return page.svg(page.Page(picture.title, notes, LEGEND, legend(flame), list(_boxes(picture)), deepest))
 
 
-def _summary(picture: Picture) -> str:
-    flame = picture.flame
-    whole = "means" if flame.shape == "bands" else format_value(flame.total, picture.unit)
+def legend(flame: Flame) -> list[tuple[str, str]]:
+    """Return what the colours of *flame* tell: (class, words) of each."""
+    return [(look_class(look, ""), words) for look, words in _items(flame.parts)]
+
+
+def summary(flame: Flame, unit: str) -> str:
+    """Return how much *flame* is of, and what it does not draw."""
+    whole = "means" if flame.shape == "bands" else format_value(flame.total, unit)
     text = f"{whole} in {many(flame.stacks, 'stack')}, read from the top down"
     if flame.merged:
         text += f"; {many(flame.merged, 'frame')} under {format_share(flame.min_share)} merged"
@@ -96,7 +100,7 @@ def _boxes(picture: Picture) -> Iterable[str]:
 
 def _box(box: Box, unit: str, root: Box) -> str:
     name = merged(box.merged) if box.merged else page.safe(box.name)
-    return page.frame(_class(box.look, box.name), name, _facts(box, unit, root), box.depth, box.start, box.share)
+    return page.frame(look_class(box.look, box.name), name, _facts(box, unit, root), box.depth, box.start, box.share)
 
 
 def merged(frames: int) -> str:
@@ -116,7 +120,7 @@ def _facts(box: Box, unit: str, root: Box) -> str:
     return facts
 
 
-def _class(look: Look, name: str) -> str:
+def look_class(look: Look, name: str) -> str:
     """Return the CSS class; frames of one kind of code differ a little by name, so that neighbours stand apart."""
     letter = _LETTER[look.kind]
     if look.kind == "blocked" and look.reason:

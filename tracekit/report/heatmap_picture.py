@@ -16,17 +16,19 @@ from tracekit.report.terminal import fit
 from tracekit.units import format_count, format_share
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tracekit.analysis.heatmap import Column, Grid, State
     from tracekit.report.heatmap_words import Subject
 
 Point = tuple[float, float]
+Cell = tuple[int, int]
+"""Row and column of a grid."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """A filled rectangle; *ink* is a field of palette.Theme, or `cell1` to `cell16`."""
+    """A filled rectangle; *ink* is a field of palette.Theme, or `cell1` to `cell16`; *cell*: its row and column."""
 
     x: float
     y: float
@@ -34,6 +36,7 @@ class Box:
     height: float
     ink: str
     title: str = ""
+    cell: Cell | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ class Picture:
 
 WIDTH = 1200
 _LEFT, _RIGHT, _TOP = 90, 206, 84
-_INSIDE = Size(columns=226, rows=56)
+INSIDE = Size(columns=226, rows=56)
+"""What there is room for."""
 _PLOT_HEIGHT = 420
 _WIDEST, _HIGHEST = 96, 28
 """A cell is not drawn larger than this."""
@@ -120,9 +124,8 @@ class _Plot:
         return self.bottom - place * self.down
 
 
-def lay_out(subject: Subject, build: Callable[[Size], Grid]) -> Picture:
-    """Return the picture of the grid that *build* makes of at most a given size."""
-    grid = build(_INSIDE)
+def lay_out(subject: Subject, grid: Grid) -> Picture:
+    """Return the picture of *grid*, which is not larger than INSIDE."""
     across = min(_WIDEST, (WIDTH - _LEFT - _RIGHT) // units(grid.columns))
     plot = _Plot(grid, across, min(_HIGHEST, _PLOT_HEIGHT // len(grid.counts)))
     said = [words.above_limit(subject, grid, limit) for limit in subject.limits]
@@ -169,7 +172,8 @@ def _cells(subject: Subject, plot: _Plot) -> Iterator[Shape]:
             yield Hatch(x, _TOP, width, plot.bottom - _TOP, column.state, words.column_words(subject, column))
         for row in np.flatnonzero(codes[:, number]).tolist():
             title = words.cell(subject, plot.grid, row, column, int(plot.grid.counts[row, number]))
-            yield Box(x, plot.y(row + 1), width, plot.down, f"cell{codes[row, number]}", title)
+            ink = f"cell{codes[row, number]}"
+            yield Box(x, plot.y(row + 1), width, plot.down, ink, title, (row, number))
 
 
 def _lines(plot: _Plot) -> Iterator[Shape]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageDraw, ImageFont
 
 from tracekit.report import palette
-from tracekit.report.heatmap_picture import Box, Hatch, Label, Stroke, lay_out
+from tracekit.report.heatmap_picture import INSIDE, Box, Hatch, Label, Stroke, lay_out
 from tracekit.report.terminal import in_encoding
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _ANCHORS = {"start": "ls", "middle": "ms", "end": "rs"}
 
 def draw(subject: Subject, build: Callable[[Size], Grid]) -> bytes:
     """Return the PNG of the grid that *build* makes of at most a given size."""
-    picture = lay_out(subject, build)
+    picture = lay_out(subject, build(INSIDE))
     image = Image.new("RGB", (picture.width * _SCALE, picture.height * _SCALE), palette.LIGHT.paper)
     canvas = ImageDraw.Draw(image)
     for shape in picture.shapes:

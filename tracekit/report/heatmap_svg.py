@@ -1,17 +1,24 @@
-"""A heat map as one SVG file that needs nothing else: light, dark and printed; what a cell holds shows on hover."""
+"""
+A heat map as one SVG file that needs nothing else: light, dark and printed; what a cell holds shows on hover.
+
+With flame graphs of its cells they show on a click. Scripts and styles are the same in every picture, so that a
+Content-Security-Policy can name them by their hashes: what differs is data.
+"""
 
 from __future__ import annotations
 
 from html import escape
 from typing import TYPE_CHECKING
 
+from tracekit.report import flame_page as page
 from tracekit.report import palette
-from tracekit.report.heatmap_picture import Box, Hatch, Label, Shape, lay_out
+from tracekit.report.heatmap_picture import INSIDE, Box, Hatch, Label, Shape, lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tracekit.analysis.heatmap import Grid, Size
+    from tracekit.report.heatmap_flames import Flames
     from tracekit.report.heatmap_words import Subject
 
 _NOT_XML = {0xFFFE: "\ufffd", 0xFFFF: "\ufffd"}
@@ -42,9 +49,26 @@ rect:hover {{ stroke-width: 2 }}
 """
 
 
+_START = "heatMap(document.currentScript.ownerSVGElement);\n"
+_WITH_FLAMES = f"""\
+<style>/*<![CDATA[*/
+{{css}}/*]]>*/</style>
+<g class="heat" data-pad="{page.PAD}" data-row="{page.ROW}" data-cell="{page.CELL}" data-width="{page.WIDTH}">
+{{shapes}}
+</g>
+<metadata class="graphs">{{data}}</metadata>
+{{script}}"""
+
+
 def draw(subject: Subject, build: Callable[[Size], Grid]) -> bytes:
     """Return the SVG of the grid that *build* makes of at most a given size."""
-    picture = lay_out(subject, build)
+    return of_grid(subject, build(INSIDE))
+
+
+def of_grid(subject: Subject, grid: Grid, flames: Flames | None = None) -> bytes:
+    """Return the SVG of *grid*, which is not larger than heatmap_picture.INSIDE, with the flame graphs of its cells."""
+    picture = lay_out(subject, grid)
+    shapes = "\n".join(_element(shape, flames) for shape in picture.shapes)
     text = _FRAME.format(
         width=picture.width,
         height=picture.height,
@@ -52,9 +76,15 @@ def draw(subject: Subject, build: Callable[[Size], Grid]) -> bytes:
         text=_xml(picture.description),
         light=_rules(palette.LIGHT),
         dark=_rules(palette.DARK),
-        shapes="\n".join(_element(shape) for shape in picture.shapes),
+        shapes=_clickable(shapes, flames) if flames else shapes,
     )
     return text.encode()
+
+
+def _clickable(shapes: str, flames: Flames) -> str:
+    css = page.web("flamegraph.css") + page.web("heatmap.css")
+    script = page.script(_START, "flamegraph.js", "heatmap.js")
+    return _WITH_FLAMES.format(css=css, shapes=shapes, data=_xml(flames.data), script=script)
 
 
 def _rules(theme: palette.Theme) -> str:
@@ -66,7 +96,7 @@ def _rules(theme: palette.Theme) -> str:
     return "\n".join([*fills, *lines, f"rect:hover {{ stroke: {theme.text} }}"])
 
 
-def _element(shape: Shape) -> str:
+def _element(shape: Shape, flames: Flames | None) -> str:
     if isinstance(shape, Label):
         size = "" if shape.size == 13 else f' font-size="{shape.size}"'
         anchor = "" if shape.anchor == "start" else f' text-anchor="{shape.anchor}"'
@@ -75,10 +105,18 @@ def _element(shape: Shape) -> str:
         title = f"><title>{_xml(shape.title)}</title></rect>" if shape.title else "/>"
         fill = f'class="{shape.ink}"' if isinstance(shape, Box) else f'fill="url(#heatmap-{shape.state})"'
         place = f'x="{shape.x:g}" y="{shape.y:g}" width="{shape.width:g}" height="{shape.height:g}"'
-        return f"<rect {place} {fill}{title}"
+        graph = _graph(shape, flames) if flames and isinstance(shape, Box) else ""
+        return f"<rect {place} {fill}{graph}{title}"
     points = " ".join(f"{round(x, 1):g},{round(y, 1):g}" for x, y in shape.points)
     dash = ' stroke-dasharray="8 5"' if shape.dashed else ""
     return f'<polyline points="{points}" class="{shape.ink} line" stroke-width="{shape.width:g}"{dash}/>'
+
+
+def _graph(box: Box, flames: Flames) -> str:
+    """Return which graph the cell has, `-`: it has one that is left out, or that there is none."""
+    if not box.cell:
+        return ""
+    return f' data-graph="{"-" if box.cell in flames.left_out else flames.of.get(box.cell, "")}"'
 
 
 def _xml(text: str) -> str:

@@ -151,9 +151,9 @@ function flameGraph(root, page = root, back = null) {
     for (let i = zoomed; i < view.end; i = boxes[i].hit ? boxes[i].end : i + 1)
       sum += boxes[i].hit ? boxes[i].share : 0;
     const above = boxes.some((one, i) => one.hit && carries(i, zoomed));
-    const percent = above ? 100 : 100 * sum / view.share;
+    const share = above ? 1 : sum / view.share;
     const where = zoomed ? "of the zoomed box" : "of all";
-    const found = picture.classList.contains("searching") ? `matched ${Number(percent.toPrecision(3))} % ${where}` : "";
+    const found = picture.classList.contains("searching") ? `matched ${percent(share)} ${where}` : "";
     matched.textContent = box.validity.valid ? found : "not a regular expression";
   }
 
@@ -213,7 +213,7 @@ function flameGraph(root, page = root, back = null) {
   const ended = new AbortController();
   const during = { signal: ended.signal };
   const panel = page.appendChild(document.createElementNS(SVG, "foreignObject"));
-  Object.entries({ y: 8, width: 480, height: 30 }).forEach(([key, value]) => panel.setAttribute(key, value));
+  Object.entries({ y: 8, width: back ? 570 : 480, height: 30 }).forEach(([key, value]) => panel.setAttribute(key, value));
   const tools = make("div", panel, { class: "tools" });
   const matched = make("output", tools, {});
   const reset = button("Reset zoom", () => zoom(0));
@@ -242,3 +242,5 @@ function flameGraph(root, page = root, back = null) {
   resize();
   return () => ended.abort();
 }
+
+const percent = (share) => `${Number((100 * share).toPrecision(3))} %`;
