@@ -130,11 +130,11 @@ def test_what_has_no_account_is_left_out_and_said(run: Run, tmp_path: Path) -> N
     )
 
 
-def test_a_stack_of_the_interpreter_alone_is_the_state(stacks: Stacks, tmp_path: Path) -> None:
-    """A thread that starts: no code of the user's, and no frame of nothing."""
+def test_a_stack_of_the_interpreter_alone_stays(stacks: Stacks, tmp_path: Path) -> None:
+    """A thread that starts, or a CPython that is not understood: it is all that is known."""
     path = write(tmp_path / "y.tk", replace(CONTENT, samples=[("stack.oncpu", WORKER, 0, (EVAL,), 5, 1)]))
 
-    assert stacks(path, "--on-cpu", "--role", "worker") == {("worker", "main"): 100}
+    assert stacks(path, "--on-cpu", "--role", "worker") == {("worker", "main", EVAL): 100}
     assert stacks(path, "--on-cpu", "--role", "worker", "--native") == {("worker", "main", EVAL): 100}
 
 
