@@ -72,15 +72,16 @@ class _Seen(NamedTuple):
 
     @property
     def worth(self) -> tuple[bool, bool, bool]:
-        """What makes one better than another: of a thread that runs, with all of its frames, with Python's."""
+        """What makes one better than another: it has frames, it is of a thread that runs, it has all frames."""
         whole = self.user is not None and self.user.native_end == layout.NATIVE_WHOLE
-        return self.sample.kind == layout.STACK_CPU, self.user is not None, whole
+        return self.user is not None, self.sample.kind == layout.STACK_CPU, whole
 
 
 class _Look:
     def __init__(self, kernel: Kernel, programs: Programs) -> None:
         self._kernel, self._programs = kernel, programs
         self._texts = Texts()
+        self._texts.prepare()
         self._memories = Memories(programs, self._texts.symbols)
         self._walk = Walk(self._memories.layouts, self._texts.symbols, MOST_PYTHON, MOST_NATIVE)
         self._samples = Samples(programs.records, programs.forget)
@@ -166,7 +167,8 @@ class _Look:
             call = syscalls.call_name(task.nr) if task.nr != wire.NR_NONE else ""
         frames, name = self._frames.get(task.pid, ()), proc.name(task.tgid, task.pid)
         span = spans.name(task.tgid, self._pointers.get(task.pid, 0))
-        return Thread(task.pid, name, state, reason, call, since, exactly, span, frames, task.pid in self._seen)
+        sampled = bool(frames) and task.pid in self._seen
+        return Thread(task.pid, name, state, reason, call, since, exactly, span, frames, sampled)
 
     def _process(self, tgid: int, threads: list[Thread]) -> Process:
         shown = tuple(sorted(threads, key=lambda thread: thread.pid))

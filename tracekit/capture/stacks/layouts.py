@@ -42,7 +42,7 @@ _OF_KERNEL = Identity(0, 0, 0, 0)
 
 
 @dataclass
-class _Library:
+class Library:
     """A file, and where its rows are; base and segments as a Table has them, as far as they are known."""
 
     is_made: bool = False
@@ -74,8 +74,8 @@ class Layouts:
         self._rows, self._pages = rows, pages
         self._root = root
         self._tables = Tables()
-        self._libraries: dict[Identity, _Library] = {}
-        self._asked: dict[int, _Library] = {}
+        self._libraries: dict[Identity, Library] = {}
+        self._asked: dict[int, Library] = {}
         self._refused: set[tuple[bytes, int]] = set()
         self._questions = 0
         self._changed = False
@@ -108,11 +108,11 @@ class Layouts:
         found, left_out = mappings(process)
         avoided = served(process)
         self.left_out += left_out
-        known: dict[tuple[bytes, int, bytes], _Library | None] = {}
+        known: dict[tuple[bytes, int, bytes], Library | None] = {}
         for mapping in found:
             file = mapping.device, mapping.inode, mapping.path
             if file not in known:
-                known[file] = self._library(process, mapping, avoided)
+                known[file] = self.library(process, mapping, avoided)
         codes = b"".join(_code(each, known[each.device, each.inode, each.path]) for each in found)
         return (LAYOUT_HEAD.pack(python, len(found), 0) + codes).ljust(LAYOUT_BYTES, b"\0")
 
@@ -127,17 +127,14 @@ class Layouts:
         self._changed, self._told = False, now
         return True
 
-    def row(self, process: Path, mapping: Mapping, address: int, avoided: frozenset[bytes]) -> int | None:
-        """
-        Return the row for an address of a process in a mapping; 0: there is none; None: ask again, after poll().
-
-        The file's table is made when it is first asked for. *avoided* is what mappings.served() says.
-        """
-        library = self._library(process, mapping, avoided)
+    def row(self, library: Library | None, mapping: Mapping, address: int) -> int | None:
+        """Return the row for an address in a mapping of a library; 0: none; None: poll(), and ask again."""
         if library and not library.is_made:
             return None
         bias = bias_of(mapping, library.segments) if library else None
-        if not library or bias is None or not library.rows:
+        if not library or bias is None:
+            return 0
+        if not library.rows:
             return 0
         with window(self._rows, library.first_row * _WORD, library.rows * _WORD) as memory, memory.cast("Q") as rows:
             found = bisect_right(rows, address - bias - library.base, key=ADDRESS.__and__) - 1
@@ -147,8 +144,12 @@ class Layouts:
         """End the process that makes tables."""
         self._tables.close()
 
-    def _library(self, process: Path, mapping: Mapping, avoided: frozenset[bytes]) -> _Library | None:
-        """Return the library behind a mapping, asked for if nobody did so; None: it cannot have a table."""
+    def library(self, process: Path, mapping: Mapping, avoided: frozenset[bytes]) -> Library | None:
+        """
+        Return the library behind a mapping of a process, its table asked for if nobody did so.
+
+        None: it cannot have one. *avoided* is what mappings.served() says.
+        """
         if mapping.path == VDSO and mapping.end - mapping.start != len(vdso()):
             return None  # of another kind of process
         try:
@@ -162,7 +163,7 @@ class Layouts:
                 self._refused.add((mapping.device, mapping.inode))
             return None
 
-    def _ask(self, process: Path, mapping: Mapping, which: Identity) -> _Library | None:
+    def _ask(self, process: Path, mapping: Mapping, which: Identity) -> Library | None:
         if len(self._libraries) >= _MOST_LIBRARIES or self._tables.cpu_ns > MOST_CPU_NS:
             self.full += 1
             return None
@@ -173,11 +174,11 @@ class Layouts:
             os.close(file)
         if not asked:
             return None  # it will be, when answers have come
-        library = self._libraries[which] = self._asked[self._questions] = _Library()
+        library = self._libraries[which] = self._asked[self._questions] = Library()
         self._questions += 1
         return library
 
-    def _take(self, made: Made, library: _Library) -> None:
+    def _take(self, made: Made, library: Library) -> None:
         """Copy a table to where the walkers see it."""
         library.is_made = True
         if made.file < 0:
@@ -212,7 +213,7 @@ def _copy(file: int, first: int, array: int, to: int, count: int) -> None:
             at += got
 
 
-def _code(mapping: Mapping, library: _Library | None) -> bytes:
+def _code(mapping: Mapping, library: Library | None) -> bytes:
     """Return struct code."""
     if library:
         bias = bias_of(mapping, library.segments)

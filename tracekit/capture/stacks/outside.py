@@ -19,7 +19,7 @@ from tracekit.capture.stacks.unwinding import unwind
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tracekit.capture.stacks.layouts import Layouts
+    from tracekit.capture.stacks.layouts import Layouts, Library
 
 Python = tuple["str | None", ...]
 """Frames innermost first; None where C called the interpreter."""
@@ -52,6 +52,8 @@ class Process:
         self._mappings = mappings(self._process)[0]
         self._starts = [mapping.start for mapping in self._mappings]
         self._avoided = served(self._process)
+        self._libraries: dict[int, Library | None] = {}
+        self._rows: dict[int, int] = {}
         self.python = None
         try:
             self.python = find(tgid)
@@ -91,9 +93,13 @@ class Process:
             return content and content[address - page : address - page + size]
 
         def row_of(address: int) -> int:
-            row = self._row(address)
-            if row is None and patient:
-                raise PendingError
+            row = self._rows.get(address)
+            if row is None:
+                row = self._row(address)
+                if row is not None:
+                    self._rows[address] = row
+                elif patient:
+                    raise PendingError
             return row or 0
 
         return unwind(memory, row_of, *registers, most)
@@ -102,7 +108,10 @@ class Process:
         number = bisect_right(self._starts, address) - 1
         if number < 0 or address >= self._mappings[number].end:
             return 0
-        return self._layouts.row(self._process, self._mappings[number], address, self._avoided)
+        mapping = self._mappings[number]
+        if number not in self._libraries:
+            self._libraries[number] = self._layouts.library(self._process, mapping, self._avoided)
+        return self._layouts.row(self._libraries[number], mapping, address)
 
 
 def _named(stack: Stack, names: Mapping[int, str]) -> Python:

@@ -167,7 +167,6 @@ class Walk:
             self.late += len(group)
             return seen
         with contextlib.suppress(OSError):  # it has gone
-            pythons = process.pythons(self._most[0], deadline)
             for sleeper in group:
                 if time.monotonic() > deadline:
                     self.late += 1
@@ -178,7 +177,9 @@ class Walk:
                     if pending is not None:
                         pending.add(sleeper.pid)
                 else:
-                    seen.append(_Words(sleeper, pythons.get(sleeper.pointer, ()), *native))
+                    seen.append(_Words(sleeper, (), *native))
+            pythons = process.pythons(self._most[0], deadline) if seen else {}
+            seen = [words._replace(python=pythons.get(words.sleeper.pointer, ())) for words in seen]
         return seen
 
     def process(self, tgid: int) -> Process | None:

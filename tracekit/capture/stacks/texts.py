@@ -86,6 +86,10 @@ class Texts:
         self._kept[stack] = frames
         return frames
 
+    def prepare(self) -> None:
+        """Have names of the kernel read, which takes a while, before they are needed."""
+        self._kernel.frames(())
+
     def standing(self, stood: Stood, timeout_s: float) -> Frames:
         """Return the frames of a thread that stands still, root first; names of the kernel are waited for."""
         words = stood.sleeper.kernel
