@@ -179,8 +179,7 @@ def _begin_again(read: Read, interpreter: Interpreter, threads: list[_Thread], d
 def _descend(read: Read, interpreter: Interpreter, threads: list[_Thread], deepest: int, deadline: float) -> None:
     """Walk the frames of *threads*: one of each with each read."""
     at = interpreter.offsets
-    size = max(at.frame_code, at.frame_back, at.frame_at, at.frame_owner, at.frame_is_entry) + 8
-    size = size // 8 * 8 if interpreter.minor >= 11 else size
+    size = max(at.frame_code + 8, at.frame_back + 8, at.frame_at + 8, at.frame_owner + 1, at.frame_is_entry + 1)
     for _ in range(deepest):
         threads = [thread for thread in threads if thread.frame]
         if not threads or time.monotonic() > deadline:
