@@ -208,6 +208,6 @@ __noinline int walk_python(struct scratch *s, struct layout *layout, struct task
 		begin_python(s, frame);
 		bpf_loop(MAX_PYTHON_FRAMES + 1, walk_frame, &place, 0);
 	}
-	s->record.python_end = s->python.count ? s->python.end : PYTHON_STARTING;
+	s->record.python_end = s->python.count || s->python.end != PYTHON_WHOLE ? s->python.end : PYTHON_STARTING;
 	return s->python.count;
 }
