@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from tracekit.capture.stacks.code import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,3 +36,11 @@ def running(*command: str | Path, **more: object) -> Iterator[tuple[subprocess.P
             yield process, process.stdout.readline()
         finally:
             process.kill()
+
+
+def text_of(row: list[Any], cwd: str = "") -> str:
+    """Return how a frame is shown of which stacks_truth.py says function, file and line."""
+    function, file, line = row
+    function = function if len(function) <= 1024 else function[:1024] + "…"
+    file = shortened(file.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), cwd)
+    return f"{function} ({file}:{line})"

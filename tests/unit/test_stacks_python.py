@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.unit.pythons import PYTHONS, running
+from tests.unit.pythons import PYTHONS, running, text_of
 from tracekit.capture.stacks.code import UNREADABLE, Codes, shortened
 from tracekit.capture.stacks.interpreter import Interpreter, find
 from tracekit.capture.stacks.layout import PYTHON_ENTERED, PYTHON_NO_UNIT, PYTHON_UNIT_BITS
@@ -77,13 +77,6 @@ def corrupt(request: pytest.FixtureRequest) -> Iterator[Target]:
     """Yield a process whose memory may be spoiled."""
     with running(request.param, PROGRAM, cwd="/") as (process, said):
         yield Target(process, said)
-
-
-def text_of(row: list[Any]) -> str:
-    function, file, line = row
-    function = function if len(function) <= 1024 else function[:1024] + "…"
-    file = shortened(file.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), "")
-    return f"{function} ({file}:{line})"
 
 
 def test_there_is_a_python():
