@@ -233,8 +233,8 @@ def test_the_slowdown_says_what_the_longer_steps_waited_for():
 
     assert found.state is State.FAIL
     assert asked == [[(2, 5)], [(0, 2), (5, 10)]]
-    assert dict(found.why.split) == pytest.approx({"runq": 0.8, "on-CPU": 0.2})
-    assert found.why.of == "what a step took more inside"
+    assert dict(found.why.split.shares) == pytest.approx({"runq": 0.8, "on-CPU": 0.2})
+    assert found.why.split.of == "what a step took more inside"
 
 
 def test_what_was_different_is_looked_for_while_the_slow_span_ran():

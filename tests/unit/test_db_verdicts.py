@@ -150,7 +150,7 @@ def test_without_calls_a_wait_for_databases_gets_no_advice() -> None:
 
     why = missed_by(latency, components).why
 
-    assert dict(why.split)["db"] == pytest.approx(1, abs=0.01)
+    assert dict(why.split.shares)["db"] == pytest.approx(1, abs=0.01)
     assert why.advice == ()
 
 
@@ -187,7 +187,7 @@ def test_a_call_whose_server_was_not_seen_has_no_client(system: str, server: str
 
     (found,) = judge(parse("[[objective]]\nseries = 'db.latency'\np95 = \"< 20ms\"\n", "s"), given).verdicts
 
-    assert max(dict(found.why.split), key=dict(found.why.split).get) == "on-CPU"
+    assert max(dict(found.why.split.shares), key=dict(found.why.split.shares).get) == "on-CPU"
     assert found.why.advice == ()
 
 

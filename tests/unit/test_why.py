@@ -72,7 +72,7 @@ def test_the_split_of_the_tail_is_the_cause_within_a_point(cause):
     gap = {name: part[tail].mean() - part[usual].mean() for name, part in components.items()}
     truth = {name: each / sum(gap.values()) for name, each in gap.items()}
 
-    split = dict(missed(latency, components).why.split)
+    split = dict(missed(latency, components).why.split.shares)
 
     assert sum(split.values()) == pytest.approx(1)
     for name in {*truth, *split}:
@@ -85,8 +85,8 @@ def test_where_most_are_too_slow_the_whole_time_is_split():
 
     why = missed(latency * 4, {name: part * 4 for name, part in components.items()}).why
 
-    assert why.of == "their whole time"
-    assert dict(why.split)["on-CPU"] == pytest.approx(components["on-CPU"].sum() / latency.sum(), abs=0.001)
+    assert why.split.of == "their whole time"
+    assert dict(why.split.shares)["on-CPU"] == pytest.approx(components["on-CPU"].sum() / latency.sum(), abs=0.001)
 
 
 def test_a_busy_machine_is_told_with_who_was_on_the_cpus():
@@ -102,7 +102,7 @@ def test_a_busy_machine_is_told_with_who_was_on_the_cpus():
     why = missed(latency, components, histograms=rows).why
 
     first = why.advice[0]
-    assert (first.cause, first.share) == ("runq", dict(why.split)["runq"])
+    assert (first.cause, first.share) == ("runq", dict(why.split.shares)["runq"])
     assert "3 threads at a time waited for a CPU" in first.text
     assert "backup 75 %, worker 25 %" in first.text
     assert why.command[:5] == ("hist", "--metric", "oncpu", "--by", "role")

@@ -12,6 +12,7 @@ import numpy as np
 from tracekit.analysis import spans
 from tracekit.analysis.db import is_embedded
 from tracekit.analysis.failures import is_noise
+from tracekit.analysis.gpu import GPU
 from tracekit.analysis.sources import CALLS, is_wait
 from tracekit.analysis.summary import quantile
 from tracekit.histogram import merge
@@ -19,10 +20,11 @@ from tracekit.records import WAITS
 from tracekit.units import format_count, format_ns, format_share, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
     from tracekit.analysis.evidence import Evidence
     from tracekit.analysis.objectives import Objective
+    from tracekit.analysis.split import Split
     from tracekit.records import Labels, Series
 
 WORTH = 0.1
@@ -49,13 +51,12 @@ class Advice:
     text: str
 
 
-def advise(
-    objective: Objective, split: Mapping[str, float], evidence: Evidence, first: int, last: int
-) -> Iterator[Advice]:
-    """Yield what the causes in *split* (share of the miss by component) suggest, the largest first."""
+def advise(objective: Objective, split: Split, evidence: Evidence, first: int, last: int) -> Iterator[Advice]:
+    """Yield what the causes in *split* suggest, the largest first."""
     part = evidence.pick(np.arange(first, last)) if last > first else evidence
-    causes = dict(split) if split else {"runq": 1.0} if objective.metric == "runq.wait" else {}
-    rules = _RULES | {"db": partial(_db, objective)} | ({"on-CPU": _client} if _is_served(objective, evidence) else {})
+    causes = dict(split.shares) if split.shares else {"runq": 1.0} if objective.metric == "runq.wait" else {}
+    rules = _RULES | {"db": partial(_db, objective), GPU: partial(_gpu, split)}
+    rules |= {"on-CPU": _client} if _is_served(objective, evidence) else {}
     for cause, share in sorted(causes.items(), key=lambda item: -item[1]):
         text = rules[cause](part) if share >= WORTH and cause in rules else ""
         if text:
@@ -191,6 +192,17 @@ def _child(part: Evidence) -> str:
         return ""
     rate = format_count(spawns / part.duration_s)
     return f"start fewer processes, or keep them: {rate} spawns a second, ready after {format_ns(ready.quantile(0.5))}"
+
+
+def _gpu(split: Split, part: Evidence) -> str:
+    """Name the calls of the GPU's driver, and how busy each GPU was; without a call there is nothing to name."""
+    calls = [f"{printable(call)} {format_share(round(share, 3))} of the miss" for call, share in split.calls[:_TOP]]
+    busy = []
+    for series in part.matching("gpu.utilisation", ()):
+        samples = part.samples([series])
+        if np.isfinite(samples).any():
+            busy.append(f"GPU {printable(series.label('gpu'))} was busy {format_share(round(np.nanmean(samples), 3))}")
+    return f"look at what is asked of the GPU: {'; '.join((*calls, *busy))}" if calls else ""
 
 
 def _fault(part: Evidence) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tracekit.analysis.slices import Slices
+    from tracekit.analysis.spanstacks import Subject
     from tracekit.histogram import Histogram
     from tracekit.histogram.parts import Parts
     from tracekit.records import Exemplar, Interval, Labels, Loss, Series, StackWeight
@@ -48,6 +49,7 @@ class Evidence:
         parts: gives where the time of the spans of (labels of a `span.latency`) went, in some runs [first, last) of
             intervals or in all.
         call_parts: the same of calls (labels of a `db.latency`), in all.
+        code: gives the spans of (labels of a `span.latency`) with the stacks that they were seen in.
         stacks: gives wall time by stack in the intervals [first, last).
         findings: what the collector could not measure, each a line.
         start_ns: of the recording, as the times of *intervals*.
@@ -66,6 +68,7 @@ class Evidence:
     exemplars: Callable[[Labels], Sequence[tuple[int, Exemplar]]] = lambda _: ()
     parts: Callable[[Labels, Sequence[tuple[int, int]] | None], Sequence[Parts]] = lambda *_: ()
     call_parts: Callable[[Labels], Sequence[Parts]] = lambda _: ()
+    code: Callable[[Labels], Subject | None] = lambda _: None
     stacks: Callable[[int, int], Mapping[tuple[str, ...], StackWeight]] = lambda *_: {}
     findings: Sequence[str] = ()
     start_ns: int = 0

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tracekit.analysis import slowdown, spans
 from tracekit.analysis.advice import Advice, advise, calls_of
-from tracekit.analysis.concurrency import SPANS
 from tracekit.analysis.differences import differences
+from tracekit.analysis.gpu import GPU
 from tracekit.analysis.sources import CALLS
+from tracekit.analysis.split import Split, split
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from tracekit.analysis.evidence import Evidence
     from tracekit.analysis.measurement import Measurement
     from tracekit.analysis.objectives import Objective
     from tracekit.records import Labels
 
-_FLAME = ("on-CPU", "disk", "network", "lock", "pipe", "poll", "fault", "stopped", "other")
+_FLAME = ("on-CPU", "disk", "network", "lock", "pipe", "poll", "fault", "stopped", "other", GPU)
 """Causes whose stacks say more."""
 
 
@@ -40,16 +40,14 @@ class Why:
     What a miss was made of.
 
     Attributes:
-        split: (component, share), largest first; the shares add up to 1, some may be negative. Empty: not measured.
-        of: what the split is of, in words.
+        split: by component, and in which code.
         differences: what was different in the worst stretch, each a line.
         start_ns, end_ns: of the time that the differences are of, from the start of the recording.
         advice: what measured causes suggest, the one that explains most of the miss first.
         command: the one to run next: its name, and what follows the file.
     """
 
-    split: tuple[tuple[str, float], ...]
-    of: str
+    split: Split
     differences: tuple[str, ...]
     start_ns: int
     end_ns: int
@@ -59,45 +57,19 @@ class Why:
 
 def why(objective: Objective, found: Measurement, worst: Worst | None, evidence: Evidence) -> Why:
     """Say what the miss of *objective*, measured as *found*, was made of."""
-    split, of = _split(objective, found, evidence)
+    parts = split(objective, found, evidence)
     first, last = _stretch(objective, found, worst, evidence)
     bounds = [interval.start_ns - evidence.start_ns for interval in evidence.intervals[first : first + 1]]
     bounds += [interval.end_ns - evidence.start_ns for interval in evidence.intervals[max(last - 1, 0) : last]]
     start, end = bounds if len(bounds) == 2 else (0, 0)
     return Why(
-        split,
-        of,
+        parts,
         tuple(differences(objective, evidence, first, last)),
         start,
         end,
-        tuple(advise(objective, dict(split), evidence, first, last)),
-        _command(objective, split, (start, end) if worst else None, evidence),
+        tuple(advise(objective, parts, evidence, first, last)),
+        _command(objective, parts, (start, end) if worst else None, evidence),
     )
-
-
-def _split(objective: Objective, found: Measurement, evidence: Evidence) -> tuple[tuple[tuple[str, float], ...], str]:
-    """Return the shares of the components, and what they are of."""
-    if objective.metric == slowdown.METRIC:
-        return _shares(slowdown.gap(objective, evidence)), "what a step took more inside"
-    if objective.metric not in (SPANS, CALLS) or objective.per:
-        return (), ""
-    of_spans = objective.metric == SPANS
-    parts = evidence.parts(objective.where, None) if of_spans else evidence.call_parts(objective.where)
-    anatomy = spans.anatomy(evidence.slices(objective.metric, objective.where).whole, parts)
-    if anatomy is None:
-        return (), ""
-    usual = found.above is not None and found.above > 0.5  # then the median misses too: the tail is not the matter
-    if anatomy.gap and not usual:
-        return _shares(anatomy.gap), f"what the slowest {round(100 - 100 * anatomy.tail_q)} % took beyond the median"
-    return _shares(anatomy.whole.components), "their whole time"
-
-
-def _shares(amounts: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
-    whole = sum(amounts.values())
-    if not whole:
-        return ()
-    shares = [(name, amount / whole) for name, amount in amounts.items() if amount]
-    return tuple(sorted(shares, key=lambda item: -item[1]))
 
 
 def _stretch(objective: Objective, found: Measurement, worst: Worst | None, evidence: Evidence) -> tuple[int, int]:
@@ -112,13 +84,19 @@ def _stretch(objective: Objective, found: Measurement, worst: Worst | None, evid
     return max(min(first, last - 1), 0), last
 
 
-def _command(
-    objective: Objective, split: tuple[tuple[str, float], ...], times: tuple[int, int] | None, evidence: Evidence
-) -> tuple[str, ...]:
+def _command(objective: Objective, parts: Split, times: tuple[int, int] | None, evidence: Evidence) -> tuple[str, ...]:
     """Return the one command that shows most of the cause."""
     metric, labels = objective.metric, dict(objective.where)
     between = ("--between", *map(_time, times)) if times else ()
-    cause = split[0][0] if split else {"runq.wait": "runq", "offcpu": labels.get("reason", "other")}.get(metric, "")
+    cause = (
+        parts.shares[0][0]
+        if parts.shares
+        else {"runq.wait": "runq", "offcpu": labels.get("reason", "other")}.get(metric, "")
+    )
+    if cause in _FLAME and parts.code and "span" in labels:
+        others = tuple(pair for pair in objective.where if pair[0] != "span")
+        tail = ("--tail", f"p{100 * parts.tail:g}") if parts.tail else ()
+        return ("flamegraph", "--span", labels["span"], *_where(others), *tail, "-o", "slow.svg")
     if cause in _FLAME:
         role = ("--role", labels["role"]) if "role" in labels else ()
         return ("flamegraph", *between, *role, "-o", "worst.svg")

@@ -6,12 +6,15 @@ import math
 import shlex
 from typing import TYPE_CHECKING
 
+from tracekit.samples import ROUGH
 from tracekit.units import format_count, format_ns, format_share, format_value, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tracekit.analysis.advice import Advice
+    from tracekit.analysis.split import Split
+    from tracekit.analysis.suspects import Suspect
     from tracekit.analysis.verdict import Judgement, Verdict
     from tracekit.analysis.why import Why
 
@@ -19,6 +22,8 @@ NAMES = {"runq": "run queue", "db": "waiting for a database"}
 """People's words for components."""
 _SMALLEST = 0.005
 """Shares of the gap below it are shown together."""
+_PATH = 5
+"""Names of a stack that are shown, beside the root."""
 
 
 def outcome(verdict: Verdict) -> str:
@@ -53,8 +58,12 @@ def reasons(verdict: Verdict, name: str) -> Iterator[tuple[str, str]]:
     why = verdict.why
     if why is None:
         return
-    if why.split:
-        yield "why", f"{', '.join(split(why))} of {why.of}"
+    if why.split.shares:
+        yield "why", f"{', '.join(split(why.split))} of {why.split.of}"
+    if why.split.gpu:
+        yield "gpu", why.split.gpu
+    for suspect in why.split.code:
+        yield "code", _suspected(suspect)
     if why.differences:
         at = f"{_moment(why.start_ns)} to {_moment(why.end_ns)}"
         yield "when", f"{at}, against the rest: {'; '.join(why.differences)}"
@@ -63,10 +72,10 @@ def reasons(verdict: Verdict, name: str) -> Iterator[tuple[str, str]]:
     yield "run", command(why, name)
 
 
-def split(why: Why) -> list[str]:
+def split(parts: Split) -> list[str]:
     """Return the shares in words, `run queue 61 %`, largest first; the smallest together."""
-    large = [(name, share) for name, share in why.split if abs(share) >= _SMALLEST]
-    rest = sum(share for name, share in why.split if abs(share) < _SMALLEST)
+    large = [(name, share) for name, share in parts.shares if abs(share) >= _SMALLEST]
+    rest = sum(share for name, share in parts.shares if abs(share) < _SMALLEST)
     words = [f"{NAMES.get(name, name)} {format_share(share)}" for name, share in large]
     return [*words, f"the rest {format_share(rest)}"] if abs(rest) >= _SMALLEST / 2 else words
 
@@ -102,6 +111,17 @@ def _sample(verdict: Verdict) -> list[str]:
 def _advised(advice: Advice) -> str:
     share = f"{NAMES.get(advice.cause, advice.cause)}" + ("" if advice.share is None else f", {_percent(advice.share)}")
     return f"({share}) {advice.text}"
+
+
+def _suspected(suspect: Suspect) -> str:
+    """Return `acquire (pool.py:23), lock: 70 ms of a slow one, 0 ns of a usual one (main > run > acquire > futex)`."""
+    usual = " of each" if suspect.usual_ns is None else f" of a slow one, {format_ns(suspect.usual_ns)} of a usual one"
+    rough = f", rough: {format_count(suspect.samples)} samples" if 0 < suspect.samples < ROUGH else ""
+    code = [frame for frame in suspect.stack if not frame.endswith("_[k]")] or suspect.stack
+    names = [printable(frame.rpartition(" (")[0] or frame) for frame in code]
+    path = [*names[:1], "...", *names[-_PATH:]] if len(names) > _PATH + 1 else names
+    name = NAMES.get(suspect.component, suspect.component)
+    return f"{printable(suspect.place)}, {name}: {format_ns(suspect.slow_ns)}{usual}{rough} ({' > '.join(path)})"
 
 
 def _percent(share: float) -> str:

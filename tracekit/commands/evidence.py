@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tracekit.analysis import slices, sources
+from tracekit.analysis import slices, sources, spanstacks
 from tracekit.analysis.evidence import Evidence
+from tracekit.analysis.spanstacks import Code
+from tracekit.stacks import without_interpreter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tracekit.analysis.slices import Slices
+    from tracekit.analysis.spanstacks import Subject
     from tracekit.histogram.parts import Parts
     from tracekit.recording.reader import Recording, Rows
     from tracekit.records import Exemplar, Labels, StackWeight
@@ -50,6 +53,11 @@ def of(recording: Recording) -> Evidence:
         found = recording.parts(dict(where), metric=sources.CALLS)
         return [found[series] for series in sources.chosen(found, recording.series(), dict(where))]
 
+    def code(where: Labels) -> Subject:
+        latency, parts = recording.histograms("span.latency", dict(where)), recording.parts(dict(where))
+        seen = Code(recording.samples("stack.span", dict(where)), without_interpreter)
+        return spanstacks.of_spans(latency, parts, {}, seen)
+
     def stacks(first: int, last: int) -> Mapping[tuple[str, ...], StackWeight]:
         return recording.stacks((first, last))
 
@@ -66,6 +74,7 @@ def of(recording: Recording) -> Evidence:
         exemplars=exemplars,
         parts=parts,
         call_parts=call_parts,
+        code=code,
         stacks=stacks,
         findings=recording.missing,
         start_ns=recording.start_ns,

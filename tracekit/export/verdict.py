@@ -13,6 +13,7 @@ from tracekit.analysis.wording import command
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tracekit.analysis.suspects import Suspect
     from tracekit.analysis.verdict import Judgement, Verdict
 
 
@@ -86,13 +87,21 @@ def _why(verdict: Verdict, name: str) -> dict[str, Any] | None:
     if why is None:
         return None
     return {
-        "split": dict(why.split),
-        "split_of": why.of,
+        "split": dict(why.split.shares),
+        "split_of": why.split.of,
+        "gpu": why.split.gpu,
+        "code": [_suspect(suspect) for suspect in why.split.code],
         "differences": list(why.differences),
         "differences_of": {"start_ns": why.start_ns, "end_ns": why.end_ns},
         "advice": [asdict(advice) for advice in why.advice],
         "command": command(why, name),
     }
+
+
+def _suspect(suspect: Suspect) -> dict[str, Any]:
+    usual = None if suspect.usual_ns is None else round(suspect.usual_ns)
+    times = {"slow_ns": round(suspect.slow_ns), "usual_ns": usual, "samples": suspect.samples}
+    return {"component": suspect.component, "place": suspect.place, **times, "stack": list(suspect.stack)}
 
 
 def _numbers(value: Any) -> dict[str, Any] | None:
