@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -233,3 +235,18 @@ def test_the_code_is_told_in_every_format():
     assert not {"\x1b", "\u202e"} & set(said)
     assert b'"stack": [' in verdict_json.encode([("run.tk", found)])
     assert found.verdicts[0].why.split.code[0].stack == hostile
+
+
+def test_calls_that_fail_are_told_of_slow_and_usual_spans():
+    """Seven in each slow one, none in the others: counted, as their time is in other components."""
+    latency, components = requests({"lock": 1.0}, np.random.default_rng(3))
+    parts = parts_of(latency, components)
+    buckets = slots_of(latency.astype(np.uint64)) >> BUCKET_SHIFT
+    slow = latency > 20 * MS
+    errors = np.array([7 * slow[buckets == bucket].sum() for bucket in parts.bucket], dtype=np.uint64)
+    given = {"parts": lambda where, runs: [replace(parts, errors=errors)]}
+
+    found = judged(latency, components, None, **given)
+
+    assert found.verdicts[0].why.split.failed == (7, 0)
+    assert "%0Afailed: 7 system calls in a slow one, 0 in a usual one%0A" in encode([("run.tk", found)]).decode()

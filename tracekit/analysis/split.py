@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tracekit.analysis import flame, gpu, slowdown, spans, spanstacks, suspects
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tracekit.analysis.gpu import Driver
     from tracekit.analysis.measurement import Measurement
     from tracekit.analysis.objectives import Objective
+    from tracekit.analysis.spans import Anatomy
     from tracekit.analysis.spanstacks import Subject
     from tracekit.analysis.suspects import Suspect
 
@@ -36,6 +37,7 @@ class Split:
         tail: from which quantile on the slow ones are; 0 if the shares are of all of them.
         gpu: what is to be said of the time in the GPU's driver: that it is not known, or known roughly.
         code: where the slow ones spent more time than the usual ones.
+        failed: system calls that failed in a mean slow span, and in a usual one (None: there is none to compare with).
         calls: functions of the GPU's driver, with the share of the miss that was in them, largest first.
     """
 
@@ -45,6 +47,7 @@ class Split:
     gpu: str = ""
     code: tuple[Suspect, ...] = ()
     calls: tuple[tuple[str, float], ...] = ()
+    failed: tuple[float, float | None] = (0.0, None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,15 +76,21 @@ def split(objective: Objective, found: Measurement, evidence: Evidence) -> Split
     of = f"what the slowest {round(100 - 100 * tail)} % took beyond the median" if tail else "their whole time"
     whole = anatomy.whole
     amounts = anatomy.gap if tail else {name: ns / whole.count for name, ns in whole.components.items()}
-    if not of_spans:
-        return Split(_shares(amounts), of, tail)
-    return _with_code(Split(_shares(amounts), of, tail), amounts, evidence.code(objective.where), evidence)
+    known = Split(_shares(amounts), of, tail, failed=_failed(anatomy, tail))
+    return _with_code(known, amounts, evidence.code(objective.where), evidence) if of_spans else known
+
+
+def _failed(anatomy: Anatomy, tail: float) -> tuple[float, float | None]:
+    """Return how many system calls failed in a mean span."""
+    if tail and anatomy.tail and anatomy.median:
+        return anatomy.tail.errors / anatomy.tail.count, anatomy.median.errors / anatomy.median.count
+    return anatomy.whole.errors / anatomy.whole.count, None
 
 
 def _with_code(known: Split, amounts: Mapping[str, float], subject: Subject | None, evidence: Evidence) -> Split:
     """Return *known*, whose *amounts* a slow span took, with what the stacks of the spans say."""
     if not subject or not subject.code.samples or subject.unmeasured:
-        return Split(known.shares, known.of, known.tail, _unknown("no stacks of these spans were recorded", evidence))
+        return replace(known, gpu=_unknown("no stacks of these spans were recorded", evidence))
     stacks = _stacks(subject, known.tail)
     slow = gpu.of(stacks.slow, stacks.at)
     usual = gpu.of(stacks.usual or {}, stacks.at)
@@ -89,11 +98,11 @@ def _with_code(known: Split, amounts: Mapping[str, float], subject: Subject | No
     if slow.blind or usual.blind:
         which = "the slow" if slow.blind else "the usual"
         note = _unknown(f"no sample of {which} ones on a CPU", evidence)
-        return Split(known.shares, known.of, known.tail, note, code)
+        return replace(known, gpu=note, code=code)
     more, calls = _less(slow.ns, usual.ns), _less(slow.calls, usual.calls)
     shares = _shares(gpu.moved(amounts, more))
     note = f"rests on {format_count(stacks.samples)} samples on a CPU" if _rough(slow, stacks.samples) else ""
-    return Split(shares, known.of, known.tail, note, code, _shares(calls, sum(amounts.values())))
+    return replace(known, shares=shares, gpu=note, code=code, calls=_shares(calls, sum(amounts.values())))
 
 
 def _stacks(subject: Subject, tail: float) -> _Stacks:

@@ -62,6 +62,8 @@ def reasons(verdict: Verdict, name: str) -> Iterator[tuple[str, str]]:
         yield "why", f"{', '.join(split(why.split))} of {why.split.of}"
     if why.split.gpu:
         yield "gpu", why.split.gpu
+    if _is_failing(*why.split.failed):
+        yield "failed", _failing(*why.split.failed)
     for suspect in why.split.code:
         yield "code", _suspected(suspect)
     if why.differences:
@@ -111,6 +113,17 @@ def _sample(verdict: Verdict) -> list[str]:
 def _advised(advice: Advice) -> str:
     share = f"{NAMES.get(advice.cause, advice.cause)}" + ("" if advice.share is None else f", {_percent(advice.share)}")
     return f"({share}) {advice.text}"
+
+
+def _is_failing(slow: float, usual: float | None) -> bool:
+    """Tell whether a slow one has a failed call more."""
+    return slow - (usual or 0.0) >= 1
+
+
+def _failing(slow: float, usual: float | None) -> str:
+    if usual is None:
+        return f"{format_count(slow)} system calls in each"
+    return f"{format_count(slow)} system calls in a slow one, {format_count(usual)} in a usual one"
 
 
 def _suspected(suspect: Suspect) -> str:

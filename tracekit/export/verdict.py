@@ -90,6 +90,7 @@ def _why(verdict: Verdict, name: str) -> dict[str, Any] | None:
         "split": dict(why.split.shares),
         "split_of": why.split.of,
         "gpu": why.split.gpu,
+        "failed_calls": dict(zip(("slow", "usual"), why.split.failed, strict=True)),
         "code": [_suspect(suspect) for suspect in why.split.code],
         "differences": list(why.differences),
         "differences_of": {"start_ns": why.start_ns, "end_ns": why.end_ns},
