@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING
@@ -10,6 +12,7 @@ import pytest
 
 from tests.corpus.kept import FILES, Kept, Memory, load
 from tests.corpus.walker import Walker
+from tests.unit.pythons import PYTHONS
 from tracekit.capture.stacks.interpreter import Interpreter, UnknownPythonError
 from tracekit.capture.stacks.layout import MAX_PYTHON_FRAMES
 from tracekit.capture.stacks.offsets import SAID, TABLE
@@ -17,6 +20,7 @@ from tracekit.capture.stacks.threads import End, walk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from tracekit.capture.stacks.memory import Piece
 
@@ -90,6 +94,20 @@ def test_every_version_was_kept():
 def test_files_are_small():
     """They are in every clone."""
     assert all(file.stat().st_size < 60_000 for file in FILES)
+
+
+def test_a_cpython_is_added_by_one_command(tmp_path: Path):
+    """What it writes says the same as what it was made of: it fails else."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.corpus.capture", PYTHONS[0], tmp_path / "new.xz"],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=FILES[0].parents[2],
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert set(load(tmp_path / "new.xz").threads) == set(_load(FILES[0]).threads)
 
 
 def test_frames_are_what_the_process_said(replayed: Replayed):
