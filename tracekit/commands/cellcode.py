@@ -59,9 +59,9 @@ class Chosen:
         return self.series[0].metric
 
 
-def step(recording: Recording, metric: str) -> int:
+def step(metric: str) -> int:
     """Return at multiples of how many slots rows have to begin, so that what is known of spans is known by row."""
-    return 1 << BUCKET_SHIFT if metric == _SPANS and recording.series("stack.span") else 1
+    return 1 << BUCKET_SHIFT if metric == _SPANS else 1
 
 
 def flames(recording: Recording, chosen: Chosen, title: str) -> Callable[[Grid], Flames | None] | None:

@@ -109,9 +109,11 @@ def _draw(recording: Recording, read: _Read, output: Path) -> bytes:
     if output.suffix.lower() != ".svg":
         return _png()(read.subject, read.build)
     find = cellcode.flames(recording, read.chosen, name(read.subject))
-    grid = read.build(INSIDE, step=cellcode.step(recording, read.chosen.metric) if find else 1)
+    grid = read.build(INSIDE, step=cellcode.step(read.chosen.metric))
     flames = find(grid) if find else None
-    if flames and flames.left_out:
+    if not flames:
+        return heatmap_svg.draw(read.subject, read.build)
+    if flames.left_out:
         cells = format_count(len(flames.left_out))
         click.echo(
             f"note: the flame graphs of {cells} cells are left out, the file would be too large: try --between",
