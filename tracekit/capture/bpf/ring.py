@@ -18,7 +18,7 @@ class Ring:
     """
     The consumer of a ring map of *size* bytes.
 
-    The kernel maps the data twice in a row, so a record that wraps is read in one piece. On
+    The kernel would map the data twice in a row, so that no record wraps; each time would count as our memory. On
     x86-64 loads are not reordered with loads: no barrier is needed between position and data.
     """
 
@@ -26,7 +26,7 @@ class Ring:
         self.descriptor = descriptor
         self._mask = size - 1
         self._consumer = mmap.mmap(descriptor, mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-        length = mmap.PAGESIZE + 2 * size
+        length = mmap.PAGESIZE + size
         self._producer = mmap.mmap(descriptor, length, mmap.MAP_SHARED, mmap.PROT_READ, offset=mmap.PAGESIZE)
 
     def drain(self) -> Iterator[bytes]:
@@ -40,6 +40,7 @@ class Ring:
                 break
             size = length & ~_DISCARD
             record = self._producer[start + _HEADER.size : start + _HEADER.size + size]
+            record += self._producer[mmap.PAGESIZE : mmap.PAGESIZE + size - len(record)]
             at += -(-(size + _HEADER.size) // 8) * 8
             _POSITION.pack_into(self._consumer, 0, at)
             if not length & _DISCARD:
