@@ -7,14 +7,13 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.kernel.lab import TRACEKIT
+from tests.kernel.lab import ROOT, TRACEKIT
 from tests.unit.pythons import PYTHONS, running
-from tests.unit.spied import python_stacks, stacks_of
+from tests.unit.spied import STILL, python_stacks, stacks_of, standing
 from tracekit.capture import dump
 from tracekit.capture.dump.untraced import untraced
 from tracekit.stacks import is_python
@@ -22,8 +21,6 @@ from tracekit.stacks import is_python
 if TYPE_CHECKING:
     from tracekit.dumped import Dump, Thread
 
-ROOT = Path(__file__).parents[2]
-STILL = ROOT / "tests" / "unit" / "still.py"
 BUSY = """
 import threading, time
 def spin():
@@ -71,7 +68,7 @@ def by_function(found: Dump, name: str) -> Thread:
 @pytest.mark.parametrize("python", PYTHONS)
 def test_python_frames_are_those_that_py_spy_finds(python: str) -> None:
     """Name, file and line of every frame of every thread; each between what called it and what it called."""
-    with running(python, STILL, cwd="/") as (process, _):
+    with standing(python) as process:
         found = dump.take((process.pid,), children=False)
 
         assert stacks_of(found) == python_stacks(process.pid, "/")
@@ -130,6 +127,21 @@ def test_children_are_looked_at_if_they_are_wanted() -> None:
     states = [(thread["state"], thread["syscall"]) for each in family["processes"] for thread in each["threads"]]
     assert states[0] in {("blocked", "wait4"), ("blocked", "rt_sigsuspend")}  # bash, dash
     assert states[1:] == [("blocked", "clock_nanosleep")] * 2
+
+
+def test_without_the_right_to_read_memory_there_is_the_kernels_side() -> None:
+    """CAP_BPF and CAP_PERFMON: states, calls and kernel frames of anybody's process, and a note of what is missing."""
+    kept = "+bpf,+perfmon"
+    before = ["setpriv", "--reuid=65534", "--clear-groups", "--inh-caps", kept, "--ambient-caps", kept]
+    with running("sh", "-c", "echo there; exec sleep 1000") as (process, _):
+        time.sleep(0.1)
+        command = [*before, *TRACEKIT, "dump", "--json", "-p", str(process.pid)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+
+    (thread,) = json.loads(done.stdout)["processes"][0]["threads"]
+    assert (thread["state"], thread["syscall"], thread["reason"]) == ("blocked", "clock_nanosleep", "poll")
+    assert {frame["kind"] for frame in thread["frames"]} == {"kernel"}
+    assert f"note: frames of process {process.pid}: its memory may not be read" in done.stderr
 
 
 def test_a_program_without_python() -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.kernel.lab import TRACEKIT
-from tests.kernel.test_dump import ROOT, STILL
-from tests.unit.pythons import PYTHONS, running
+from tests.kernel.lab import ROOT, TRACEKIT
+from tests.unit.pythons import PYTHONS
+from tests.unit.spied import standing
 
 if TYPE_CHECKING:
     from tests.kernel.lab import Lab, Run
@@ -22,7 +22,7 @@ FUNCTIONS = ("Thing.attribute", "by_c.<locals>.<lambda>", "recursion", "generato
 def idle(lab: Lab) -> Run:
     """One second of threads that never move, each in another way."""
     with (
-        running(PYTHONS[0], STILL, cwd="/") as (process, _),
+        standing(PYTHONS[0]) as process,
         lab.attached("-p", str(process.pid), "-d", "1s") as tracer,
     ):
         assert tracer.wait() == 0

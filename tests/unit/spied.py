@@ -5,16 +5,32 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.unit.pythons import running
 from tracekit.capture.stacks.code import shortened
 from tracekit.stacks import is_python
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tracekit.dumped import Dump
 
+STILL = Path(__file__).parent / "still.py"
 PY_SPY = Path(sys.executable).parent / "py-spy"
+
+
+@contextmanager
+def standing(python: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Yield a process of still.py in whose threads all stand where they will stay."""
+    with running(python, STILL, *arguments, cwd="/") as (process, said):
+        assert said == "there\n"
+        while any(task.read_text() == "running\n" for task in Path(f"/proc/{process.pid}/task").glob("*/syscall")):
+            time.sleep(0.01)
+        yield process
 
 
 def python_stacks(pid: int, cwd: str) -> list[list[str]]:

@@ -15,7 +15,7 @@ import pytest
 
 from tests import golden
 from tests.unit.pythons import PYTHONS, running
-from tests.unit.spied import python_stacks, stacks_of
+from tests.unit.spied import STILL, python_stacks, stacks_of, standing
 from tracekit.capture.dump import proc
 from tracekit.capture.dump.asleep import slept_ns
 from tracekit.capture.dump.untraced import untraced
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
-STILL = Path(__file__).parent / "still.py"
 KERNEL = ("do_syscall_64_[k]", "__x64_sys_epoll_wait_[k]", "ep_poll_[k]")
 PYTHON = ("<module> (app.py:90)", "main (app.py:80)", "_PyEval_EvalFrameDefault (libpython3.11.so.1.0)")
 HOSTILE = "worker\x1b[31m\n\u202eexe.py"
@@ -57,8 +56,7 @@ DUMP = Dump(
 @pytest.fixture
 def still(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
     """Yield a process whose threads stay where they are."""
-    with running(getattr(request, "param", PYTHONS[0]), STILL, cwd="/") as (process, said):
-        assert said == "there\n"
+    with standing(getattr(request, "param", PYTHONS[0])) as process:
         yield process
 
 

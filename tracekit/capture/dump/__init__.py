@@ -18,7 +18,7 @@ from tracekit.capture.kernel import Kernel
 from tracekit.capture.options import Options
 from tracekit.capture.wire import SAMPLE_HZ
 from tracekit.capture.workload import check_pids
-from tracekit.errors import MachineError
+from tracekit.errors import MachineError, UsageError
 
 if TYPE_CHECKING:
     from tracekit.dumped import Dump
@@ -35,6 +35,9 @@ def take(pids: tuple[int, ...], *, children: bool) -> Dump:
     options = Options(Path(os.devnull), pids=tgids, children=children, errors=False, db=False, stack_hz=SAMPLE_HZ)
     try:
         with closing(Kernel(options, tgids)) as kernel:
-            return traced(kernel)
+            found = traced(kernel)
     except MachineError as error:
-        return untraced(proc.children(tgids) if children else tgids, str(error))
+        found = untraced(proc.children(tgids) if children else tgids, str(error))
+    if not any(process.threads for process in found.processes):
+        raise UsageError(f"cannot look at process {tgids[0]}: it has gone", "pgrep -af NAME")
+    return found

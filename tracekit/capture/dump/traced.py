@@ -14,7 +14,7 @@ from tracekit.capture.dump.untraced import MOST_NATIVE, MOST_PYTHON, STILL_S, pr
 from tracekit.capture.stacks import layout
 from tracekit.capture.stacks.memories import Memories
 from tracekit.capture.stacks.samples import Samples
-from tracekit.capture.stacks.sleepers import Walk, sleepers, stamps_of
+from tracekit.capture.stacks.sleepers import Stood, Walk, sleepers, stamps_of
 from tracekit.capture.stacks.texts import Texts
 from tracekit.dumped import Dump, Process, Thread
 from tracekit.errors import MachineError
@@ -117,6 +117,9 @@ class _Look:
         asleep = {row[4] for row in rows if not row[6]}
         wanted = {pid: stamp for pid, stamp in stamps.items() if pid in asleep}
         found = self._walk.stacks(lambda: sleepers(self._programs.sleepers()), wanted, time.monotonic() + STILL_S)
+        for sleeper in sleepers(rows):  # of a process that may not be looked at there is the kernel's side
+            if sleeper.pid not in found and not self._walk.process(sleeper.tgid):
+                found[sleeper.pid] = Stood(sleeper, (), (), whole=True)
         for pid, stood in found.items():
             if pid in before and before[pid].state:
                 self._frames[pid] = self._texts.standing(stood, _NAMES_S)

@@ -30,6 +30,7 @@ STILL_S = 1.5
 """How long threads are looked at."""
 MOST_PYTHON, MOST_NATIVE = 4096, 1024
 _TRIES = 3
+_REFUSED = "its memory may not be read (needs root, or CAP_SYS_PTRACE), or it has gone"
 
 
 def untraced(tgids: Iterable[int], why: str) -> Dump:
@@ -48,12 +49,10 @@ def untraced(tgids: Iterable[int], why: str) -> Dump:
         refused = [tgid for tgid in wanted if walk.process(tgid) is None]
         if len(refused) == len(wanted):
             fact = f"cannot look at process {wanted[0]}: it is not yours, and {why}"
-            raise MachineError(fact, "sudo, with the full path of tracekit")
+            raise MachineError(fact, "sudo with the full path of tracekit")
         spans = stack.enter_context(closing(OpenSpans(wanted)))
         processes = tuple(_Look(tgid, walk, spans).process() for tgid in wanted if tgid not in refused)
-    lines = [f"kernel frames, and what threads do that run: {why}"]
-    lines += [f"process {tgid}: it is not yours, or has gone" for tgid in refused]
-    return Dump(processes, (*lines, *problems(walk, wanted)))
+    return Dump(processes, (f"kernel frames, and what threads do that run: {why}", *problems(walk, wanted)))
 
 
 def _array(stack: ExitStack, size: int) -> int:
@@ -65,9 +64,10 @@ def _array(stack: ExitStack, size: int) -> int:
 
 
 def problems(walk: Walk, tgids: Iterable[int]) -> list[str]:
-    """Return why processes have no Python frames though they have a Python."""
-    found = ((tgid, walk.process(tgid)) for tgid in tgids)
-    return [f"Python frames of process {tgid}: {each.problem}" for tgid, each in found if each and each.problem]
+    """Return why processes have no frames of their own, or no Python frames though they have a Python."""
+    found = [(tgid, walk.process(tgid)) for tgid in tgids]
+    lines = [f"frames of process {tgid}: {_REFUSED}" for tgid, process in found if not process]
+    return lines + [f"Python frames of process {tgid}: {each.problem}" for tgid, each in found if each and each.problem]
 
 
 def version(walk: Walk, tgid: int) -> str:

@@ -52,6 +52,7 @@ class Process:
         self._mappings = mappings(self._process)[0]
         self._starts = [mapping.start for mapping in self._mappings]
         self._avoided = served(self._process)
+        read(tgid, [(start, 1) for start in self._starts[:1]])  # with CAP_PERFMON maps is readable, and memory is not
         self._libraries: dict[int, Library | None] = {}
         self._rows: dict[int, int] = {}
         self.python = None
