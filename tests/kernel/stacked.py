@@ -124,13 +124,14 @@ def count(found: Iterable[Row], name: str = "") -> int:
 
 
 def walked(tracer: Tracer, pid: int) -> bool:
-    """Tell whether the walkers have what they need of a process: its Python, and rows of all its libraries."""
+    """Tell whether the walkers have what they need of a process: its Python, if any, and rows of all its libraries."""
+    has_python = "python" in Path(f"/proc/{pid}/exe").readlink().name
     collector = tracer.process.pid
     maps = _maps(collector)
     numbers = _looked_up(collector, maps[layout.MAX_PROCESSES, 4], pid.to_bytes(4, "little"), 4)
     layouts = maps[layout.MAX_LAYOUTS, layout.LAYOUT_BYTES]
     packed = [_looked_up(collector, layouts, number, layout.LAYOUT_BYTES) for number in numbers]
-    return any(_is_whole(each) for found in packed for each in found)
+    return any(_is_whole(each, has_python=has_python) for found in packed for each in found)
 
 
 def _looked_up(pid: int, maps: list[int], key: bytes, size: int) -> list[bytes]:
@@ -142,10 +143,10 @@ def _looked_up(pid: int, maps: list[int], key: bytes, size: int) -> list[bytes]:
     return [value for value in found if value is not None]
 
 
-def _is_whole(packed: bytes) -> bool:
+def _is_whole(packed: bytes, *, has_python: bool) -> bool:
     python, codes, _ = layout.LAYOUT_HEAD.unpack_from(packed)
     found = [layout.CODE.unpack_from(packed, layout.LAYOUT_HEAD.size + i * layout.CODE.size) for i in range(codes)]
-    return any(python) and all(rows for *_, rows, _, _ in found)
+    return any(python) == has_python and all(rows for *_, rows, _, _ in found)
 
 
 def _maps(pid: int) -> dict[tuple[int, int], list[int]]:

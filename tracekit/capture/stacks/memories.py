@@ -26,6 +26,8 @@ _BUDGET_NS = 20_000_000
 """CPU time of one call: a process takes some milliseconds, and there may be hundreds at once."""
 _TRIES = 8
 """How often a Python is looked for in a process that has just begun."""
+NAMED_S = 3.0
+"""A process that has ended is forgotten after so long: a thread looks up the names of what came from it."""
 _SPARE = 64
 """Layouts that are free when no longer used ones are looked for."""
 
@@ -53,7 +55,7 @@ class Memories:
         self._due: dict[int, bool] = {}
         """Processes to look at; true: as if for the first time."""
         self._unwritten: dict[int, None] = {}
-        self._gone: set[int] = set()
+        self._gone: dict[int, float] = {}
 
     @property
     def missing(self) -> list[str]:
@@ -157,9 +159,11 @@ class Memories:
         return self._owners.get(user.layout, user.tgid)
 
     def forget(self, living: Collection[int]) -> None:
-        """Let go of processes that had ended by the last call of this: what came from them has its names by now."""
+        """Let go of processes that ended a while ago: what came from them has its names by now."""
+        now = time.monotonic()
         gone = (self._numbers.keys() | self._pythons.keys()) - set(living)
-        for tgid in gone & self._gone:
+        self._gone = {tgid: self._gone.get(tgid, now) for tgid in gone}
+        for tgid in [tgid for tgid, since in self._gone.items() if now - since > NAMED_S]:
             for table in (
                 self._codes,
                 self._pythons,
@@ -171,7 +175,6 @@ class Memories:
             ):
                 table.pop(tgid, None)
         self._names.forget(self._pythons.keys())
-        self._gone = gone
 
     @property
     def cpu_ns(self) -> int:
