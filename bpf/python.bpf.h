@@ -152,9 +152,19 @@ static __always_inline void read_chunk(const struct python *python, struct scrat
 		s->python.chunk = chunk;
 }
 
+// Is there a frame with a code object at *frame*?
+static __always_inline bool has_code(const struct python *python, __u64 frame)
+{
+	__u64 code = 0, type = 0;
+
+	if (read_user(&code, sizeof(code), frame + python->frame_code) || read_user(&type, sizeof(type), code + 8))
+		return false;
+	return !python->code_type || type == python->code_type;
+}
+
 // Find the top frame of a thread. From 3.11 to 3.12 it is kept in a cframe, which is linked a few instructions
-// before it is filled: *outer* becomes the one around it.
-static __always_inline long top_frame(const struct python *python, __u64 thread, __u64 *frame, __u64 *outer)
+// before it is filled: then the one around it has the frame that is really on top.
+static __always_inline long top_frame(const struct python *python, __u64 thread, __u64 *frame)
 {
 	__u64 cframe[2] = {};
 
@@ -165,8 +175,9 @@ static __always_inline long top_frame(const struct python *python, __u64 thread,
 	if (!*frame || read_user(cframe, sizeof(cframe), *frame + python->cframe_frame))
 		return -1;
 	*frame = cframe[0];
-	*outer = cframe[1];
-	return 0;
+	if (!cframe[1] || has_code(python, cframe[0]))
+		return 0;
+	return read_user(frame, sizeof(*frame), cframe[1] + python->cframe_frame);
 }
 
 static __always_inline void begin_python(struct scratch *s, __u64 frame)
@@ -181,7 +192,7 @@ static __always_inline void begin_python(struct scratch *s, __u64 frame)
 // Fill s->words with the frames of the running thread, innermost first. Returns how many; how it ended in the record.
 __noinline int walk_python(struct scratch *s, struct layout *layout, struct task_state *state, __u64 pointer)
 {
-	__u64 thread, frame = 0, outer = 0;
+	__u64 thread, frame = 0;
 
 	if (!s || !layout || !state)
 		return 0;
@@ -196,18 +207,11 @@ __noinline int walk_python(struct scratch *s, struct layout *layout, struct task
 	if (!thread)
 		return 0;
 	s->record.python_end = PYTHON_UNREADABLE;
-	if (top_frame(place.python, thread, &frame, &outer))
+	if (top_frame(place.python, thread, &frame))
 		return 0;
 	begin_python(s, frame);
-	if (frame) {
-		read_chunk(place.python, s, thread);
-		bpf_loop(MAX_PYTHON_FRAMES + 1, walk_frame, &place, 0);
-	}
-	if (outer && (!frame || (s->python.end == PYTHON_UNREADABLE && s->python.count <= 1)) &&
-	    !read_user(&frame, sizeof(frame), outer + place.python->cframe_frame)) {
-		begin_python(s, frame);
-		bpf_loop(MAX_PYTHON_FRAMES + 1, walk_frame, &place, 0);
-	}
+	read_chunk(place.python, s, thread);
+	bpf_loop(MAX_PYTHON_FRAMES + 1, walk_frame, &place, 0);
 	s->record.python_end = s->python.count || s->python.end != PYTHON_WHOLE ? s->python.end : PYTHON_STARTING;
 	return s->python.count;
 }

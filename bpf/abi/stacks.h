@@ -27,6 +27,7 @@ enum { PYTHON_UNIT_BITS = 21, PYTHON_NO_UNIT = (1 << PYTHON_UNIT_BITS) - 1, PYTH
 
 struct python {			// where a CPython keeps its threads and frames: bytes from the start of what
 	__u64 interpreters;	// address of _PyRuntime.interpreters.head; 0: no Python
+	__u64 code_type;	// of PyCode_Type; 0: not known
 	__u16 interpreter_next;
 	__u16 interpreter_threads;
 	__u16 thread_next;
@@ -45,7 +46,7 @@ struct python {			// where a CPython keeps its threads and frames: bytes from th
 	__u8 code_mask;		// from 3.14: bits that tag a pointer
 	__u8 unused[3];
 };
-_Static_assert(sizeof(struct python) == 40, "wire format changed: raise WIRE_VERSION");
+_Static_assert(sizeof(struct python) == 48, "wire format changed: raise WIRE_VERSION");
 
 // How to unwind from one range of addresses on: address - bias (32 bits), enum unwind (3), offset / 8 (16), place of
 // rbp / 8 below the CFA (13; 0: where it was, UNWIND_RBP_LOST: nobody knows).

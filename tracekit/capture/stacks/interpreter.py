@@ -76,7 +76,7 @@ class Interpreter:
         """Return struct python of bpf/abi/stacks.h."""
         at = self.offsets
         return layout.PYTHON.pack(
-            *(self.interpreters, at.interpreter_next, at.interpreter_threads),
+            *(self.interpreters, self.code_type, at.interpreter_next, at.interpreter_threads),
             *(at.thread_next, at.thread_id, at.thread_frame, at.cframe_frame, at.thread_chunk),
             *(at.frame_code, at.frame_back, at.frame_at, at.frame_owner, at.frame_is_entry, at.code_units),
             *(self.minor, self.owner_c, self.code_mask),

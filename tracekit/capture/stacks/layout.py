@@ -24,11 +24,11 @@ PYTHON_UNIT_BITS = 21
 PYTHON_NO_UNIT = (1 << PYTHON_UNIT_BITS) - 1
 PYTHON_ENTERED = 1
 
-PYTHON = struct.Struct("=Q13H3B3x")
-"""struct python: interpreters, then its offsets, minor, owner_c, code_mask."""
+PYTHON = struct.Struct("=2Q13H3B3x")
+"""struct python: interpreters, code_type, then its offsets, minor, owner_c, code_mask."""
 CODE = struct.Struct("=3Q4I")
 """start, end, bias, first_row, rows, first_page, pages."""
-LAYOUT_HEAD = struct.Struct("=40sII")
+LAYOUT_HEAD = struct.Struct("=48sII")
 """struct layout: python, codes; MAX_CODE of CODE follow."""
 LAYOUT_BYTES = LAYOUT_HEAD.size + MAX_CODE * CODE.size
 
