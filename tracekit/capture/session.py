@@ -157,6 +157,7 @@ class _Session:
         self._restarts = 0
         self._errors = 0
         self._most_threads = 0
+        self._end_ns = 0
 
     def _span_labels(self, number: int) -> Mapping[str, str]:
         return self._spans.labels(number)
@@ -207,7 +208,7 @@ class _Session:
         """Detach, settle what is under way, write the last interval, and close the file as complete."""
         self.meter.finish(time.monotonic_ns())
         self.kernel.detach()
-        now = time.monotonic_ns()
+        now = self._end_ns = time.monotonic_ns()
         self.kernel.settle_calls(now)
         time.sleep(_SETTLE_S)  # programs that run on another CPU at this moment come to their end
         self.kernel.costs()
@@ -232,11 +233,12 @@ class _Session:
     def progress(self) -> Progress:
         """Return what a status line says."""
         elapsed = max(1, time.monotonic_ns() - self.start_ns)
+        recorded = self._end_ns - self.start_ns if self._end_ns else elapsed
         self._most_threads = max(self._most_threads, self.kernel.threads)
         others_ns = self._stacks.cpu_ns if self._stacks else 0
         share = (time.process_time_ns() - self._cpu_ns + others_ns) / elapsed
         events = self.kernel.totals().switches + self._errors
-        return Progress(elapsed, self.kernel.threads, events, sum(self._lost.values()), share, self.meter.share)
+        return Progress(recorded, self.kernel.threads, events, sum(self._lost.values()), share, self.meter.share)
 
     def summary(self, reason: str, exit_code: int) -> Summary:
         """Return how it ended."""
