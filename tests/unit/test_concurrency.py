@@ -71,6 +71,21 @@ def test_some_known_and_some_not_are_not_counted_twice():
     assert running(spans + slow, known(slow)).sum() == pytest.approx(18 * 0.25 + 3.0, abs=0.1)
 
 
+@pytest.mark.parametrize("later", [-1, 1, 3])
+def test_a_span_that_was_counted_in_another_interval_than_known_is_one(later):
+    """A process counts its spans, the kernel knows the slow ones: they come on their own ways, near a tick apart."""
+    spans = [(1.0, 2.5), (2.0, 2.5), (6.0, 2.0)]
+    counted = ended([(3.9, 0.0)])
+    counted[2] = counted[4] = [round(2.5 * SECOND)]  # ended in 3 and 4, the first was counted before
+    counted[3], counted[8] = [], [2 * SECOND]
+    seen = [(min(number + later, INTERVALS - 1), span) for number, span in known(spans)]
+
+    given = evidence({EVALUATION: counted}, exemplars=lambda where: seen)
+
+    found = concurrency.of(given, WHERE).mean(*concurrency.bounds(given))
+    assert found.tolist() == [0, 1, 2, 1.5, 0.5, 0, 1, 1, 0, 0]
+
+
 def verdict(sla: str, spans, **more):
     (found,) = judge(parse(sla, "s"), evidence({EVALUATION: ended(spans)}, **more)).verdicts
     return found

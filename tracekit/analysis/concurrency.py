@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tracekit.analysis.slices import MIDDLE
-from tracekit.histogram import SLOTS, slots_of
+from tracekit.histogram import slots_of
 from tracekit.records import Series
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def of(evidence: Evidence, where: Labels) -> Running:
     first = evidence.intervals[0].start_ns
     begun = np.array([span.start_ns - first for _, span in known], dtype=np.float64)
     ended = begun + np.array([span.duration_ns for _, span in known], dtype=np.float64)
-    number, slot, count = _others(slices, known)
+    number, slot, count = _others(slices, known, np.searchsorted(start, ended, "right") - 1)
     steps = (np.arange(_ENDS) + 0.5) / _ENDS
     ends = (start[number, None] + (end - start)[number, None] * steps).ravel()
     weight = np.repeat(count / _ENDS, _ENDS)
@@ -83,18 +83,29 @@ def derived(evidence: Evidence, where: Labels) -> Evidence:
     return evidence.with_samples(Series(METRIC, where, "gauge", "count"), of(evidence, where).mean(*bounds(evidence)))
 
 
-def _others(slices: Slices, known: Sequence[tuple[int, Exemplar]]) -> tuple[Numbers, Numbers, Floats]:
-    """Return interval, slot and count of the spans that are not *known* by themselves."""
-    cells = slices.interval * SLOTS + slices.slot
-    slots = slots_of(np.array([span.duration_ns for _, span in known], dtype=np.uint64))
-    found, times = np.unique(np.array([n for n, _ in known], dtype=np.int64) * SLOTS + slots, return_counts=True)
-    left = slices.count.astype(np.float64)
-    place = np.searchsorted(found, cells)
-    place[place == len(found)] = 0
-    if len(found):
-        left -= np.where(found[place] == cells, times[place], 0)
-    keep = left > 0
-    return slices.interval[keep], slices.slot[keep], left[keep]
+def _others(slices: Slices, known: Sequence[tuple[int, Exemplar]], last: Numbers) -> tuple[Numbers, Numbers, Floats]:
+    """
+    Return interval, slot and count of the spans that are not *known* by themselves.
+
+    A process counts its spans and the kernel knows the slow ones, so that one can be in an interval as counted and
+    in another as known: it is looked for where it ended (*last*) and where it was known, and then beside those.
+    """
+    left = dict(zip(zip(slices.interval.tolist(), slices.slot.tolist(), strict=True), slices.count, strict=True))
+    slots = slots_of(np.array([span.duration_ns for _, span in known], dtype=np.uint64)).tolist()
+    spans = list(zip(last.tolist(), (number for number, _ in known), slots, strict=True))
+    for aside in (0, -1, 1):
+        for place in (0, 1):
+            spans = [span for span in spans if not _taken(left, (span[place] + aside, span[2]))]
+    keys = np.array([key for key, count in left.items() if count > 0], dtype=np.int64).reshape(-1, 2)
+    return keys[:, 0], keys[:, 1], np.array([count for count in left.values() if count > 0], dtype=np.float64)
+
+
+def _taken(left: dict[tuple[int, int], int], key: tuple[int, int]) -> bool:
+    """Take a span of an interval and slot out of those *left*; tell whether there was one."""
+    if left.get(key, 0) <= 0:
+        return False
+    left[key] -= 1
+    return True
 
 
 def _steps(at: Floats, change: Floats) -> Running:
