@@ -52,6 +52,12 @@ async def main():
     await asyncio.gather(first, two(turn))
 asyncio.run(main())
 """
+FALLBACK = f"""
+import sys
+sys.modules["tracekit.probe._probe"] = None
+sys.argv = ["still.py", "span"]
+exec(open({str(STILL)!r}).read())
+"""
 FAMILY = "sleep 1000 & sleep 1000 & echo there; wait"
 
 
@@ -102,7 +108,9 @@ def test_threads_that_run_are_sampled() -> None:
 
 
 @pytest.mark.parametrize("look", [lambda pid: dump.take((pid,), children=False), lambda pid: untraced([pid], "")])
-@pytest.mark.parametrize(("program", "span"), [([STILL, "span"], "evaluation"), (["-c", TASKS], "one")])
+@pytest.mark.parametrize(("program", "span"), [
+    ([STILL, "span"], "evaluation"), (["-c", TASKS], "one"), (["-c", FALLBACK], "evaluation"),
+])  # fmt: skip
 def test_the_span_of_a_thread(program: list[Any], span: str, look: Any) -> None:
     """The innermost one that is open, of the task that runs: not of the one that was entered last."""
     with running(sys.executable, *program, env={**os.environ, "PYTHONPATH": str(ROOT)}) as (process, said):
