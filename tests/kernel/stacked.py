@@ -64,9 +64,9 @@ class Row:
         return any(frame.name == name for frame in self.python)
 
 
-def record(lab: Lab, commands: Mapping[str, Sequence[str | Path]], *options: str) -> Run:
+def record(lab: Lab, commands: Mapping[str, Sequence[str | Path]], *options: str, at_a_time: int = 1) -> Run:
     """
-    Record programs, one after the other, from the first thing that they do.
+    Record programs, one after the other or some at a time, from the first thing that they do.
 
     Args:
         commands: by the name that the process gets. Name and the file for its truth are added; when it is ready it
@@ -79,10 +79,12 @@ def record(lab: Lab, commands: Mapping[str, Sequence[str | Path]], *options: str
         tracer = stack.enter_context(lab.attached(*pids, "--stack-hz", str(HZ), *options, folder=folder))
         for target in targets:
             until(partial(walked, tracer, target.pid), "the walkers to know the programs")
-        for target in targets:
-            go(target)
-            code = target.wait(PATIENCE_S)
-            assert code == 0, f"the program ended with {code}"
+        for first in range(0, len(targets), at_a_time):
+            some = targets[first : first + at_a_time]
+            for target in some:
+                go(target)
+            codes = [target.wait(PATIENCE_S) for target in some]
+            assert not any(codes), f"programs ended with {codes}"
         tracer.wait()
         return tracer.result()
 
