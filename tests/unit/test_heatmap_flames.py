@@ -52,12 +52,24 @@ def clicked(picture: str) -> list[tuple[str, str]]:
     return [(rect.findtext(f"{SVG}title") or "", rect.attrib["data-graph"]) for rect in rects]
 
 
+def boxes(graph: list[Any]) -> list[tuple[int, int]]:
+    """Return frame and own ns of each box."""
+    found, numbers = [], iter(graph[0])
+    for number in numbers:
+        if number < 0:
+            found.append((-1 - number, 0))
+        else:
+            _, own, _ = (next(numbers) for _ in range(3))
+            found.append((number, own))
+    return found
+
+
 def total(graph: list[Any]) -> int:
-    return sum(graph[0][2::4])
+    return sum(own for _, own in boxes(graph))
 
 
 def frames(data: dict[str, Any], graph: list[Any]) -> list[str]:
-    return [data["words"][data["frames"][frame][0]] for frame in graph[0][::4]]
+    return [data["words"][data["frames"][frame][0]] for frame, _ in boxes(graph)]
 
 
 def notes(data: dict[str, Any], graph: list[Any]) -> list[str]:

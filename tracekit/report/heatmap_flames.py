@@ -2,7 +2,8 @@
 The flame graphs of the cells of a heat map, as data for the script that draws them.
 
 Text is in one table; boxes are numbers: which frame, depth, own ns, and which words for their
-ns. Callers come before callees, left before right, as the script wants them.
+ns. Callers come before callees, left before right, as the script wants them. Most boxes only carry
+the next one: they are -1 - frame, and all else is as of that.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 _Key = TypeVar("_Key")
 LIMIT_BYTES = 4_000_000
 """Of all data in a picture: browsers open it in a second."""
-_BOX_BYTES = 16
-"""A box in the data, roughly: four numbers with commas."""
-_FEWEST, _MOST = 40, 2_000
+_BOX_BYTES = 8
+"""A box in the data at least, with its words: what is not known before there are some."""
+_FEWEST, _MOST = 24, 2_000
 """Boxes of a graph. With fewer it shows no code any more, more are narrower than a pixel."""
 _MIN_SHARE = 1 / 2_000
 _TITLE = 100
@@ -80,11 +81,10 @@ class _Table:
         self.size = 0
 
     def word(self, text: str) -> int:
-        return self._place(self.words, text, escape(_json(text)))
+        return self._place(self.words, text)
 
     def frame(self, name: str, look: str) -> int:
-        pair = self.word(name), self.word(look)
-        return self._place(self.frames, pair, _json(pair))
+        return self._place(self.frames, (self.word(name), self.word(look)))
 
     def mark(self) -> tuple[int, int, int]:
         """Return where it is now, for `back`."""
@@ -97,10 +97,10 @@ class _Table:
             while len(places) > count:
                 places.popitem()
 
-    def _place(self, places: dict[_Key, int], key: _Key, written: str) -> int:
+    def _place(self, places: dict[_Key, int], key: _Key) -> int:
         if key not in places:
             places[key] = len(places)
-            self.size += len(written.encode()) + 1
+            self.size += len(escape(_json(key)).encode()) + 1
         return places[key]
 
 
@@ -133,13 +133,15 @@ def embed(about: About, parts: Iterable[Part], count: int, limit: int = LIMIT_BY
     table, graphs = _Table(), list[str]()
     places: dict[Cell, int] = {}
     left_out: list[Cell] = []
-    used = 0
+    used = drawn = 0
     code = False
     for number, part in enumerate(parts):
         code = code or part.code
-        most = (limit - used - table.size) // (max(1, count - number) * _BOX_BYTES)
-        mark = table.mark()
-        graph = _graph(part, about.bare, min(_MOST, max(_FEWEST, most)), table)
+        mark, spent = table.mark(), used + table.size
+        each = max(_BOX_BYTES, spent / max(1, drawn))
+        most = int((limit - spent) / (max(1, count - number) * each))
+        flame = without(layout(part.weights, _MIN_SHARE, min(_MOST, max(_FEWEST, most)), part.shape), about.bare)
+        graph = _graph(flame, part.notes, table)
         if used + len(graph) + 1 + table.size > limit:
             table.back(mark)
             left_out += part.cells
@@ -147,6 +149,7 @@ def embed(about: About, parts: Iterable[Part], count: int, limit: int = LIMIT_BY
         places |= dict.fromkeys(part.cells, len(graphs))
         graphs.append(graph)
         used += len(graph) + 1
+        drawn += len(flame.boxes)
     if not code or not graphs:
         return None
     head = {"title": fit(page.safe(about.title), _TITLE), "byCell": about.by_cell, "caption": flamegraph.LEGEND}
@@ -167,19 +170,21 @@ def without(flame: Flame, depths: frozenset[int]) -> Flame:
     return replace(flame, boxes=boxes, parts=parts)
 
 
-def _graph(part: Part, bare: frozenset[int], most: int, table: _Table) -> str:
-    """Return [boxes, legend, notes] as JSON: four numbers a box, two a colour, one a note."""
-    flame = without(layout(part.weights, _MIN_SHARE, most, part.shape), bare)
-    boxes = [number for box, own in _with_own(flame.boxes) for number in _numbers(box, own, table)]
+def _graph(flame: Flame, notes: tuple[str, ...], table: _Table) -> str:
+    """Return [boxes, legend, notes] as JSON: of the last two numbers of words, two a colour and one a note."""
     legend = [table.word(text) for item in flamegraph.legend(flame) for text in item]
-    notes = [table.word(page.safe(note)) for note in (flamegraph.summary(flame, "ns"), *part.notes)]
-    return _json([boxes, legend, notes])
+    said = [table.word(page.safe(note)) for note in (flamegraph.summary(flame, "ns"), *notes)]
+    return _json([list(_numbers(flame.boxes, table)), legend, said])
 
 
-def _numbers(box: Box, own: float, table: _Table) -> tuple[int, int, float, int]:
-    name = flamegraph.merged(box.merged) if box.merged else page.safe(box.name)
-    frame = table.frame(name, flamegraph.look_class(box.look, box.name))
-    return frame, box.depth, own, table.word(format_ns(box.weight))
+def _numbers(boxes: list[Box], table: _Table) -> Iterator[float]:
+    for place, (box, own) in enumerate(_with_own(boxes)):
+        name = flamegraph.merged(box.merged) if box.merged else page.safe(box.name)
+        frame = table.frame(name, flamegraph.look_class(box.look, box.name))
+        if place + 1 < len(boxes) and boxes[place + 1].depth > box.depth and boxes[place + 1].weight == box.weight:
+            yield -1 - frame
+        else:
+            yield from (frame, box.depth, own, table.word(format_ns(box.weight)))
 
 
 def _with_own(boxes: list[Box]) -> Iterator[tuple[Box, float]]:

@@ -1,8 +1,8 @@
 // A click on a cell of a heat map shows its flame graph, and Escape the map again.
 //
 // The data: {title, byCell, caption, words, frames, graphs}. frames: pairs of words, name and look of each. A graph is
-// [boxes, legend, notes]: boxes are four numbers each (frame, depth, own ns, words for the ns), callers before callees;
-// the legend pairs of words, look and what it tells; notes are words.
+// [boxes, legend, notes]: boxes are four numbers each (frame, depth, own ns, words for the ns), callers before callees,
+// or -1 - frame if they only carry the next one; the legend pairs of words, look and what it tells; notes are words.
 function heatMap(root) {
   const SVG = "http://www.w3.org/2000/svg";
   const KEYS = "Click or Enter on a cell: its flame graph. Arrows: move.";
@@ -88,10 +88,20 @@ function heatMap(root) {
   // Boxes with their weight, which is what they own and all on them do, and where on the axis they begin.
   function walk(numbers) {
     const boxes = [], path = [];
-    for (let i = 0; i < numbers.length; i += 4) {
-      const [frame, depth, own, words] = numbers.slice(i, i + 4);
-      path[depth] = { frame, depth, own, words: data.words[words], weight: own, parent: path[depth - 1] };
+    const add = (frame, depth, own, words) => {
+      path[depth] = { frame, depth, words: data.words[words], weight: own, parent: path[depth - 1] };
       boxes.push(path[depth]);
+    };
+    let carrying = [];
+    for (let i = 0; i < numbers.length; i++) {
+      if (numbers[i] < 0) {
+        carrying.push(-1 - numbers[i]);
+        continue;
+      }
+      const [frame, depth, own, words] = numbers.slice(i, i + 4);
+      carrying.forEach((one, place) => add(one, depth - carrying.length + place, 0, words));
+      add(frame, depth, own, words);
+      [carrying, i] = [[], i + 3];
     }
     for (const box of boxes.slice(1).reverse()) box.parent.weight += box.weight;
     for (const box of boxes) {
