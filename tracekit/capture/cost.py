@@ -69,6 +69,12 @@ class Meter:
         else:
             self._open(now_ns)
 
+    def again(self, now_ns: int) -> None:
+        """Have a window soon: there are more programs than before."""
+        if self._window:
+            self._close(now_ns)
+        self._next_ns = min(self._next_ns, now_ns + FIRST_NS)
+
     def increase(self, now_ns: int) -> tuple[Series, float] | None:
         """Return the cost since the last call, at the share of the last window."""
         if self._share is None:

@@ -32,7 +32,7 @@ from tracekit.records import Loss
 
 if TYPE_CHECKING:
     import mmap
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from tracekit.capture.options import Options
     from tracekit.capture.stacks.programs import Programs as StackPrograms
@@ -136,11 +136,17 @@ class Kernel:
         except MachineError as error:
             self._missing.append(f"stacks: {error}")
 
-    def take_stacks(self) -> StackPrograms | None:
-        """Return the programs that take stacks once they are there, and attach them: None before, and after that."""
+    def take_stacks(self, prepare: Callable[[StackPrograms], None] | None = None) -> StackPrograms | None:
+        """
+        Return the programs that take stacks once they are there, and attach them: None before, and after that.
+
+        *prepare* is called with them before the first stack is taken.
+        """
         if not self._stack_loader or self._stack_loader.is_alive():
             return None
         self._stack_loader = None
+        if self._stacks and prepare:
+            prepare(self._stacks)
         try:
             self._links += self._stacks.attach() if self._stacks else []
         except OSError as error:

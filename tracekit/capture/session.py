@@ -31,11 +31,12 @@ if TYPE_CHECKING:
     from tracekit.capture.options import Options
     from tracekit.capture.readings import Key, Task
     from tracekit.capture.stacks import Stacks
+    from tracekit.capture.stacks.programs import Programs as StackPrograms
 
 CHECKPOINT_TICKS = 256
 LATE_BY = 2
 """An interval this many times its length had no collector for a while: it is marked partial."""
-STACKS_NS = 100_000_000
+STACKS_NS = 200_000_000
 """How often stacks are named: later the code that they speak of may be another."""
 TEXTS_NS = 50_000_000
 """How often texts of calls are taken out of their ring, which holds 1870: to be woken for each would cost more."""
@@ -184,12 +185,15 @@ class _Session:
             stacks.drain(ended)
 
     def _take_stacks(self) -> Stacks | None:
-        programs = self.kernel.take_stacks()
-        if programs:
-            from tracekit.capture.stacks import Stacks  # noqa: PLC0415 - there by now, from another thread
-
-            self._stacks = Stacks(programs, self._names)
+        self.kernel.take_stacks(self._prepare_stacks)
         return self._stacks
+
+    def _prepare_stacks(self, programs: StackPrograms) -> None:
+        from tracekit.capture.stacks import Stacks  # noqa: PLC0415 - there by now, from another thread
+
+        self._stacks = Stacks(programs, self._names)
+        self._stacks.know(self._lives.tgids)
+        self.meter.again(time.monotonic_ns())
 
     def tick(self, now: int) -> None:
         """Close the interval at *now*."""

@@ -133,8 +133,13 @@ def _drop_privileges() -> dict[str, str]:
     return environment
 
 
-def check_pids(pids: Iterable[int], own_pid: int) -> tuple[int, ...]:
-    """Return process ids; a thread's id becomes its process's. Raises UsageError if one is not there."""
+def check_pids(pids: Iterable[int], own_pid: int, verb: str = "attach to") -> tuple[int, ...]:
+    """
+    Return process ids; a thread's id becomes its process's.
+
+    Raises:
+        UsageError: one is not there, or cannot be traced; *verb* says what for.
+    """
     found = []
     for pid in pids:
         if pid == own_pid:
@@ -142,12 +147,12 @@ def check_pids(pids: Iterable[int], own_pid: int) -> tuple[int, ...]:
         try:
             status = Path(f"/proc/{pid}/status").read_text(errors="replace")
         except (FileNotFoundError, ProcessLookupError) as error:
-            raise UsageError(f"cannot attach to {pid}: no such process", "pgrep -af NAME") from error
+            raise UsageError(f"cannot {verb} {pid}: no such process", "pgrep -af NAME") from error
         fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
         if fields.get("State", "").strip().startswith(("Z", "X")):
-            raise UsageError(f"cannot attach to {pid}: it has exited already (zombie)", "pgrep -af NAME")
+            raise UsageError(f"cannot {verb} {pid}: it has exited already (zombie)", "pgrep -af NAME")
         if "VmSize" not in fields and fields.get("Kthread", "0").strip() != "0":
-            raise UsageError(f"cannot attach to {pid}: it is a kernel thread", "the process id of your program")
+            raise UsageError(f"cannot {verb} {pid}: it is a kernel thread", "the process id of your program")
         found.append(int(fields.get("Tgid", str(pid))))
     return tuple(dict.fromkeys(found))
 

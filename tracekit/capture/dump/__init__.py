@@ -31,7 +31,7 @@ def take(pids: tuple[int, ...], *, children: bool) -> Dump:
     Raises:
         UsageError: a process is not there. MachineError: none of them may be looked at.
     """
-    tgids = check_pids(pids, os.getpid())
+    tgids = check_pids(pids, os.getpid(), "look at")
     options = Options(Path(os.devnull), pids=tgids, children=children, errors=False, db=False, stack_hz=SAMPLE_HZ)
     try:
         with closing(Kernel(options, tgids)) as kernel:
@@ -39,5 +39,5 @@ def take(pids: tuple[int, ...], *, children: bool) -> Dump:
     except MachineError as error:
         found = untraced(proc.children(tgids) if children else tgids, str(error))
     if not any(process.threads for process in found.processes):
-        raise UsageError(f"cannot look at process {tgids[0]}: it has gone", "pgrep -af NAME")
+        raise UsageError(f"cannot look at {tgids[0]}: it has gone", "pgrep -af NAME")
     return found

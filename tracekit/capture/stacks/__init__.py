@@ -93,6 +93,10 @@ class Stacks:
         found = {"span_stack": self._given_up, "wait_stack": self._walk.late}
         return [Loss(reason, count) for reason, count in found.items() if count]
 
+    def know(self, living: Iterable[int]) -> None:
+        """Look at processes before they are walked: the stacks that are taken until then have no Python frames."""
+        self._memories.learn(set(living), set())
+
     def drain(self, ended: Iterable[SlowSpan]) -> None:
         """Take the stacks that have come; *ended*: spans that ended before, and have some."""
         found = list(self._samples.drain())
