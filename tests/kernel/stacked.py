@@ -154,13 +154,19 @@ def _is_whole(packed: bytes, *, has_python: bool) -> bool:
 def _maps(pid: int) -> dict[tuple[int, int], list[int]]:
     """Return the descriptors of the maps of a process, by (entries, bytes of a value)."""
     found: dict[tuple[int, int], list[int]] = defaultdict(list)
-    text = ""
+    for number, fields in descriptors(pid).items():
+        if "map_type" in fields:
+            found[int(fields["max_entries"]), int(fields["value_size"])].append(number)
+    return found
+
+
+def descriptors(pid: int) -> dict[int, dict[str, str]]:
+    """Return what /proc/PID/fdinfo says of the descriptors of a process."""
+    found = {}
     for path in Path(f"/proc/{pid}/fdinfo").iterdir():
         with suppress(FileNotFoundError):  # closed by now
-            text = path.read_text()
-        fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-        if "map_type" in fields:
-            found[int(fields["max_entries"]), int(fields["value_size"])].append(int(path.name))
+            lines = path.read_text().splitlines()
+            found[int(path.name)] = dict(line.split(":", 1) for line in lines if ":" in line)
     return found
 
 
