@@ -195,7 +195,7 @@ def test_your_own_process_needs_no_rights():
 
 
 @pytest.mark.parametrize(("arguments", "code", "said"), [
-    (["-p", "999999999"], 2, "no such process"),
+    (["-p", "999999999"], 2, "cannot look at 999999999: no such process"),
     (["-p", "x"], 2, "is not a process id"),
     ([], 2, "cannot dump nothing"),
 ])  # fmt: skip

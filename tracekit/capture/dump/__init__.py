@@ -33,11 +33,15 @@ def take(pids: tuple[int, ...], *, children: bool) -> Dump:
     """
     tgids = check_pids(pids, os.getpid(), "look at")
     options = Options(Path(os.devnull), pids=tgids, children=children, errors=False, db=False, stack_hz=SAMPLE_HZ)
+    why = "the kernel's side does not find it"
     try:
         with closing(Kernel(options, tgids)) as kernel:
             found = traced(kernel)
     except MachineError as error:
-        found = untraced(proc.children(tgids) if children else tgids, str(error))
-    if not any(process.threads for process in found.processes):
+        why = str(error)
+    else:
+        if found.processes:
+            return found
+    if not any(Path("/proc", str(tgid)).exists() for tgid in tgids):
         raise UsageError(f"cannot look at {tgids[0]}: it has gone", "pgrep -af NAME")
-    return found
+    return untraced(proc.children(tgids) if children else tgids, why)
