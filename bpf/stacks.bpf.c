@@ -381,23 +381,11 @@ int BPF_PROG(on_stack_exec, struct task_struct *task, int old, struct linux_binp
 	return 0;
 }
 
-struct sleeper {		// a thread that has not run since: the collector walks its memory itself
-	__u64 pc;
-	__u64 sp;
-	__u64 bp;
-	__u64 pointer;
-	__u32 pid;
-	__u32 tgid;
-	__u32 running;
-	__u32 kernels;
-	__u64 kernel[MAX_KERNEL_FRAMES];
-};
-
 SEC("iter/task")
 int on_stack_task(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;
-	struct scratch *s = get_scratch(OF_FAILURES);
+	struct scratch *s = get_scratch(OF_SLEEPERS);
 	struct sleeper *sleeper;
 	struct pt_regs *regs;
 	long bytes;

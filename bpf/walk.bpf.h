@@ -5,7 +5,7 @@
 
 enum { CHUNK_BYTES = 8192, CHUNK_WORDS = CHUNK_BYTES / 8, FRAME_WORDS = 16 };
 enum { MAX_WORDS = 256 };	// python, native and kernel frames of one record
-enum who_walks { OF_SAMPLES, OF_SWITCHES, OF_FAILURES, WALKERS };
+enum who_walks { OF_SAMPLES, OF_SWITCHES, OF_FAILURES, OF_SLEEPERS, WALKERS };
 
 static const __u64 HASH_SEED = 0xcbf29ce484222325ULL, HASH_STEP = 0x9E3779B97F4A7C15ULL;
 
@@ -39,7 +39,7 @@ struct scratch {
 	__u64 chunk[CHUNK_WORDS + FRAME_WORDS];
 };
 
-struct {			// a sample interrupts the programs of switches and calls
+struct {			// a sample interrupts the programs of switches and calls, and these the iterator
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, WALKERS);
 	__type(key, __u32);

@@ -127,3 +127,16 @@ struct stack_record {		// a sample, a wait or a failed call; frames follow where
 	// __u64 words[]
 };
 _Static_assert(sizeof(struct stack_record) == 136, "wire format changed: raise WIRE_VERSION");
+
+struct sleeper {		// a thread that has not run since: the collector walks its memory itself
+	__u64 pc;
+	__u64 sp;
+	__u64 bp;
+	__u64 pointer;
+	__u32 pid;
+	__u32 tgid;
+	__u32 running;
+	__u32 kernels;
+	__u64 kernel[MAX_KERNEL_FRAMES];
+};
+_Static_assert(sizeof(struct sleeper) == 560, "wire format changed: raise WIRE_VERSION");

@@ -1,4 +1,4 @@
-"""One wire format, three readers: bpf/abi/wire.h, the built programs, tracekit/capture/wire.py."""
+"""One wire format, three readers: bpf/abi, the built programs, tracekit/capture/wire.py and stacks/layout.py."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ import pytest
 
 from tests.kernel.lab import ROOT
 from tracekit.capture import wire
+from tracekit.capture.stacks import layout as stacks
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-HEADER = ROOT / "bpf" / "abi" / "wire.h"
+HEADERS = ROOT / "bpf" / "abi"
 OBJECTS = ROOT / "tracekit" / "capture" / "bpf" / "objects"
 OBJECT = OBJECTS / "tracekit.bpf.o"
 OF_DATABASES = OBJECTS / "db.bpf.o"
+OF_STACKS = OBJECTS / "stacks.bpf.o"
 FORMATS = {
     "key": wire.KEY,
     "head": wire.HEAD,
@@ -37,13 +39,20 @@ FORMATS = {
     "peer": wire.PEER,
     "connection": wire.CONNECTION,
     "db_text": wire.DB_TEXT,
+    "python": stacks.PYTHON,
+    "code": stacks.CODE,
+    "stack_record": stacks.RECORD,
+    "sleeper": stacks.SLEEPER,
 }
 WORDS = {
     "reason": ("R_", wire.REASONS),
     "loss_reason": ("LOSS_", wire.LOSSES),
     "task": ("TASK_IS_", wire.TASK_STATES),
     "db_system": ("DB_", ("unknown", *wire.DB_SYSTEMS[1:])),
+    "python_end": ("PYTHON_", stacks.PYTHON_ENDS),
+    "native_end": ("NATIVE_", stacks.NATIVE_ENDS),
 }
+HEAD = stacks.LAYOUT_HEAD.size
 Field = tuple[int, int, str]
 """Offset and size in bytes, and the name or the code of its format."""
 
@@ -96,10 +105,12 @@ class Btf:
 
 @pytest.fixture(scope="module")
 def header(tmp_path_factory: pytest.TempPathFactory) -> Btf:
-    """The types of wire.h itself."""
-    out = tmp_path_factory.mktemp("abi") / "wire.o"
+    """The types of the headers themselves."""
+    out = tmp_path_factory.mktemp("abi") / "abi.o"
     keep = "-fno-eliminate-unused-debug-types"
-    subprocess.run(["gcc", "-gbtf", keep, "-c", "-x", "c", str(HEADER), "-o", str(out)], check=True)
+    both = b'#include "wire.h"\n#include "stacks.h"\n'
+    command = ["gcc", "-gbtf", keep, "-I", str(HEADERS), "-c", "-x", "c", "-", "-o", str(out)]
+    subprocess.run(command, check=True, input=both)
     return Btf(out)
 
 
@@ -131,6 +142,14 @@ def test_formats_are_the_structs(header: Btf, name: str) -> None:
     assert found <= expected
 
 
+def test_a_layout_is_its_head_and_mappings(header: Btf) -> None:
+    """struct layout is packed in two parts: that of Python and the number of mappings, then these."""
+    members = {member["name"]: member["bits_offset"] // 8 for member in header.named("STRUCT", "layout")["members"]}
+
+    assert members == {"python": 0, "codes": stacks.PYTHON.size, "unused": stacks.PYTHON.size + 4, "code": HEAD}
+    assert header.named("STRUCT", "layout")["size"] == stacks.LAYOUT_BYTES == HEAD + stacks.MAX_CODE * stacks.CODE.size
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_python_leaves_out_only_what_is_unused(header: Btf, name: str) -> None:
     """A field of the C struct that no format reads is called unused or spare."""
@@ -142,12 +161,13 @@ def test_python_leaves_out_only_what_is_unused(header: Btf, name: str) -> None:
 
 
 def test_constants_are_equal(header: Btf) -> None:
-    """A number of wire.h that Python knows by the same name has the same value."""
-    known = {name: value for name, value in vars(wire).items() if isinstance(value, int)}
+    """A number of the headers that Python knows by the same name has the same value."""
+    known = {name: value for name, value in {**vars(wire), **vars(stacks)}.items() if isinstance(value, int)}
     shared = {name: value for name, value in header.constants().items() if name in known}
 
     assert shared["SLOTS"] == wire.SLOTS_BYTES // 8 == 4608
-    assert len(shared) > 30
+    assert len(shared) > 60
+    assert {"MAX_UNWIND_ROWS", "PYTHON_NO_UNIT", "UNWIND_RBP_LOST", "NATIVE_NO_ROW", "STACK_ERROR"} <= shared.keys()
     assert {name: known[name] for name in shared} == shared
 
 
@@ -156,7 +176,7 @@ def test_words_are_the_constants(header: Btf, prefix: str, words: tuple[str, ...
     """Reasons, losses and states are spelled as in C, in the order of their values."""
     constants = header.constants()
 
-    assert [constants[prefix + word.upper()] for word in words] == list(range(len(words)))
+    assert [constants[prefix + word.upper().replace(" ", "_")] for word in words] == list(range(len(words)))
 
 
 @pytest.mark.parametrize(
@@ -164,6 +184,7 @@ def test_words_are_the_constants(header: Btf, prefix: str, words: tuple[str, ...
     [
         (OBJECT, {"key", "head", "account", "cpu", "shared", "config"}),
         (OF_DATABASES, {"key", "shared", "config", "peer", "connection", "db_text"}),
+        (OF_STACKS, {"config", "python", "code", "stack_record"}),
     ],
 )
 def test_the_built_object_has_this_format(header: Btf, path: Path, names: set[str]) -> None:
@@ -182,6 +203,7 @@ def test_the_built_object_has_this_format(header: Btf, path: Path, names: set[st
         (OBJECT, "lives", wire.RING_BYTES),
         (OBJECT, "slow_spans", wire.SLOW_RING_BYTES),
         (OF_DATABASES, "db_texts", wire.DB_TEXTS_BYTES),
+        (OF_STACKS, "stack_records", stacks.RECORDS_BYTES),
     ],
 )
 def test_the_rings_are_as_long_as_python_thinks(path: Path, name: str, length: int) -> None:

@@ -48,4 +48,4 @@ RECORD = struct.Struct(f"=4Q{STACK_SPANS}Q4I3H7B3xI4x")
 python_end, native_end, layout; words follow."""
 RECORDS_BYTES = 1 << 22
 SLEEPER = struct.Struct(f"=4Q4I{MAX_KERNEL_FRAMES}Q")
-"""struct sleeper of stacks.bpf.c: pc, sp, bp, pointer, pid, tgid, running, kernels, kernel[64]."""
+"""pc, sp, bp, pointer, pid, tgid, running, kernels, kernel[64]."""
