@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.kernel.lab import SLACK
 from tests.kernel.stacked import CUT, HZ, PERIOD_NS, STARTING, UNREADABLE, Frame, count, record, rows, weight
 from tests.unit.pythons import PYTHONS
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 PROGRAM = Path(__file__).parent / "workloads" / "chains.py"
 NAMES = {"debian" if "pyenv" not in path else Path(path).parents[1].name: path for path in PYTHONS}
+NAMES = NAMES if SLACK == 1 else {"debian": NAMES["debian"]}
+"""All of them; one where it takes too long."""
 OUTERMOST = {"<module>", "_bootstrap", "Thread._bootstrap"}
 MARKS = {CUT, STARTING, UNREADABLE}
 WAITS = {
@@ -138,7 +141,7 @@ def test_waits_are_as_long_as_they_were(run: Run, name: str, function: str) -> N
 
     off_ns = run.truth[name]["off_ns"][function]
 
-    assert abs(weight(found) - off_ns) < 0.01 * off_ns + 500_000
+    assert abs(weight(found) - off_ns) < SLACK * (0.01 * off_ns + 500_000)
     assert {row.labels["reason"] for row in longest} == {reason}
     assert {row.labels["syscall"] for row in longest} <= calls
     assert all(inside & set(row.kernel) and row.frames[-1].startswith(KERNEL_TOP) for row in longest)

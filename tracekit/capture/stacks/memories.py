@@ -138,9 +138,18 @@ class Memories:
             self._free.append(number)
 
     def adopt(self, users: Iterable[User]) -> None:
-        """Look at children that are walked by the layout of their parent, once: it may end, and they may load."""
-        for tgid in {user.tgid for user in users if self.owner(user) != user.tgid} - self._pythons.keys():
-            self._look(tgid)
+        """
+        Look at children that are walked by the layout of their parent, once: it may end, and they may load.
+
+        Those for which there is no time now are looked at by learn().
+        """
+        children = {user.tgid for user in users if self.owner(user) != user.tgid}
+        until_ns = time.thread_time_ns() + _BUDGET_NS
+        for tgid in children - self._pythons.keys() - self._due.keys():
+            if time.thread_time_ns() < until_ns:
+                self._look(tgid)
+            else:
+                self._due[tgid] = False
 
     def python_names(self, tgid: int, number: int, words: Iterable[int]) -> dict[int, str]:
         """
