@@ -143,6 +143,11 @@ def is_python(frame: str) -> bool:
     return bool(_LINE.search(frame))
 
 
+def innermost(stack: Stack) -> str:
+    """Return the innermost frame of Python code, which somebody can open, or the innermost of all."""
+    return next((frame for frame in reversed(stack) if is_python(frame)), stack[-1])
+
+
 def without_lines(stack: Stack) -> Stack:
     """Return *stack* with `name (file)` for Python's `name (file:line)`: the lines of a function are one frame."""
     return tuple(map(_without_line, stack))

@@ -157,6 +157,37 @@ def test_a_storm_of_look_ups_is_told():
     assert "4,000 look-ups a second failed (openat)" in advice[0].text
 
 
+def test_a_storm_of_look_ups_names_the_code_that_makes_it():
+    """The line of Python of most of the stacks that were seen, for the calls of this span alone."""
+    latency, components = requests({"runq": 1.0}, np.random.default_rng(3))
+    labels = "errno=ENOENT role=worker span=evaluation syscall=openat"
+    failed = {("syscall.errors", labels): ("count", [4000.0] * INTERVALS)}
+    asked = []
+
+    def failures(where):
+        asked.append(dict(where))
+        return {
+            ("main (a.py:1)", "find (path.py:3)", "openat (libc.so.6)"): 90,
+            ("main (a.py:1)", "other (b.py:2)"): 10,
+        }
+
+    (advice,) = missed(latency, components, counters=failed, failures=failures).why.advice
+
+    assert advice.text.endswith("look-ups a second failed (openat), 90 % of those seen in find (path.py:3)")
+    assert asked == [{"errno": "ENOENT", "span": "evaluation", "syscall": "openat"}]
+
+
+def test_pressure_is_a_share_of_the_time():
+    """It is read a little after the interval ends, so that more than all of it can come out."""
+    rows = {("runq.wait", "role=worker"): [[MS]] * 7 + [[400 * MS]] + [[MS]] * 2}
+    busy = {("psi", "kind=some resource=cpu"): ("ns", [(0.05 + 1.04 * each) * SECOND for each in BUSY])}
+    sla = "[[objective]]\nseries = 'runq.wait'\nmax = '< 10ms'\n"
+
+    (verdict,) = judge(parse(sla, "s"), evidence(histograms=rows, counters=busy)).verdicts
+
+    assert verdict.why.differences == ("pressure cpu some 100 % (else 5 %)",)
+
+
 BUSY = [0.0] * 7 + [1.0] + [0.0] * 2
 """Something happens in the eighth interval alone."""
 

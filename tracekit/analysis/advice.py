@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tracekit import stacks
 from tracekit.analysis import spans
 from tracekit.analysis.db import is_embedded
 from tracekit.analysis.failures import is_noise
@@ -16,7 +17,7 @@ from tracekit.analysis.gpu import GPU
 from tracekit.analysis.sources import CALLS, is_wait
 from tracekit.analysis.summary import quantile
 from tracekit.histogram import merge
-from tracekit.records import WAITS
+from tracekit.records import WAITS, labels_of
 from tracekit.units import format_count, format_ns, format_share, printable
 
 if TYPE_CHECKING:
@@ -237,12 +238,27 @@ def _storms(objective: Objective, part: Evidence) -> Iterator[Advice]:
     if objective.metric not in ("syscall.errors", "span.latency"):
         return
     wanted = tuple(pair for pair in objective.where if pair[0] in ("role", "span"))
-    lookups = part.matching("syscall.errors", tuple(sorted((*wanted, ("errno", "ENOENT")))))
+    lookups = part.matching("syscall.errors", labels_of({**dict(wanted), "errno": "ENOENT"}))
     lookups = [series for series in lookups if is_noise(series.label("syscall"), "ENOENT")]
     if not lookups or not part.duration_s:
         return
     rate = float(np.nan_to_num(part.increases(lookups)).sum()) / part.duration_s
     if rate >= _STORM:
-        calls = ", ".join(printable(name) for name in sorted({series.label("syscall") for series in lookups})[:_TOP])
+        names = sorted({series.label("syscall") for series in lookups})
+        calls = ", ".join(map(printable, names[:_TOP]))
+        where = _failing([labels_of({**dict(wanted), "errno": "ENOENT", "syscall": name}) for name in names], part)
         text = f"shorten sys.path, PATH or the library path: {format_count(rate)} look-ups a second failed ({calls})"
-        yield Advice(None, "ENOENT", text)
+        yield Advice(None, "ENOENT", f"{text}{where}")
+
+
+def _failing(wanted: Iterable[Labels], part: Evidence) -> str:
+    """Name the code that made most of the failed calls, where it was seen."""
+    places: dict[str, float] = {}
+    for stack, calls in stacks.merge(map(part.failures, wanted)).items():
+        if stack:
+            place = stacks.innermost(stack)
+            places[place] = places.get(place, 0) + calls
+    if not places:
+        return ""
+    place, calls = max(places.items(), key=lambda item: (item[1], item[0]))
+    return f", {format_share(round(calls / sum(places.values()), 3))} of those seen in {printable(place)}"

@@ -55,7 +55,8 @@ def _of_pressure(worst: Evidence, rest: Evidence) -> Iterator[Difference]:
     for series in worst.matching("psi", ()):
         now, usual = (_per_second(part, series.metric, series.labels) / 1e9 for part in (worst, rest))
         name = printable(f"pressure {series.label('resource')} {series.label('kind')}")
-        yield from _compared(now, usual, 0.02, f"{name} {format_share(now)} (else {format_share(usual)})")
+        shares = [format_share(min(share, 1.0)) for share in (now, usual)]  # read a little after an interval's end
+        yield from _compared(now, usual, 0.02, f"{name} {shares[0]} (else {shares[1]})")
     now, usual = (_per_second(part, "throttle.time", ()) for part in (worst, rest))
     text = f"throttled {format_ns(now)} a second (else {format_ns(usual)})"
     yield from _compared(now, usual, 1e6, text)

@@ -50,6 +50,8 @@ class Evidence:
             intervals or in all.
         call_parts: the same of calls (labels of a `db.latency`), in all.
         code: gives the spans of (labels of a `span.latency`) with the stacks that they were seen in.
+        failures: gives failed calls of (labels of a `syscall.errors`) by the code that made them, of as many as were
+            seen.
         stacks: gives wall time by stack in the intervals [first, last).
         findings: what the collector could not measure, each a line.
         start_ns: of the recording, as the times of *intervals*.
@@ -69,6 +71,7 @@ class Evidence:
     parts: Callable[[Labels, Sequence[tuple[int, int]] | None], Sequence[Parts]] = lambda *_: ()
     call_parts: Callable[[Labels], Sequence[Parts]] = lambda _: ()
     code: Callable[[Labels], Subject | None] = lambda _: None
+    failures: Callable[[Labels], Mapping[tuple[str, ...], float]] = lambda _: {}
     stacks: Callable[[int, int], Mapping[tuple[str, ...], StackWeight]] = lambda *_: {}
     findings: Sequence[str] = ()
     start_ns: int = 0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tracekit.analysis import flame, spanstacks
 from tracekit.analysis.breakdown import ON_CPU
 from tracekit.analysis.spanstacks import EVERY, Code
-from tracekit.stacks import is_python, without_interpreter, without_lines
+from tracekit.stacks import innermost, without_interpreter, without_lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,5 +102,4 @@ def _heat(subject: Subject, weights: Mapping[Stack, float], at: int, band: Band)
 
 def _place(code: Stack) -> str:
     """Return the innermost Python frame, or the innermost of all, without its line."""
-    inner = next((frame for frame in reversed(code) if is_python(frame)), code[-1])
-    return without_lines((inner,))[0]
+    return without_lines((innermost(code),))[0]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tracekit.analysis import flame, gpu
 from tracekit.analysis.breakdown import ON_CPU
-from tracekit.stacks import is_python, without_lines
+from tracekit.stacks import innermost, without_lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +44,7 @@ class Suspect:
     @property
     def place(self) -> str:
         """The innermost line of Python code, or the innermost frame of all."""
-        return next((frame for frame in reversed(self.stack) if is_python(frame)), self.stack[-1])
+        return innermost(self.stack)
 
 
 def of(slow: Mapping[Stack, float], usual: Mapping[Stack, float] | None, at: int, samples: int) -> tuple[Suspect, ...]:

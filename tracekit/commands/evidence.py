@@ -10,7 +10,7 @@ import numpy as np
 from tracekit.analysis import slices, sources, spanstacks
 from tracekit.analysis.evidence import Evidence
 from tracekit.analysis.spanstacks import Code
-from tracekit.stacks import without_interpreter
+from tracekit.stacks import merge, without_interpreter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,10 +53,15 @@ def of(recording: Recording) -> Evidence:
         found = recording.parts(dict(where), metric=sources.CALLS)
         return [found[series] for series in sources.chosen(found, recording.series(), dict(where))]
 
+    @cache
     def code(where: Labels) -> Subject:
         latency, parts = recording.histograms("span.latency", dict(where)), recording.parts(dict(where))
         seen = Code(recording.samples("stack.span", dict(where)), without_interpreter)
         return spanstacks.of_spans(latency, parts, {}, seen)
+
+    def failures(where: Labels) -> Mapping[tuple[str, ...], float]:
+        found = recording.samples("stack.errors", dict(where)).values()
+        return merge(samples.weights(without_interpreter) for samples in found)
 
     def stacks(first: int, last: int) -> Mapping[tuple[str, ...], StackWeight]:
         return recording.stacks((first, last))
@@ -75,6 +80,7 @@ def of(recording: Recording) -> Evidence:
         parts=parts,
         call_parts=call_parts,
         code=code,
+        failures=failures,
         stacks=stacks,
         findings=recording.missing,
         start_ns=recording.start_ns,
