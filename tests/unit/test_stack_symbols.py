@@ -181,15 +181,14 @@ def test_nobody_waits_for_names(program, symbols):
         assert set(symbols.names(running.pid, running.addresses)) == set(running.addresses)
 
 
-def _libraries() -> list[tuple[Path, str]]:
-    found = [path for path in mappings(Path("/proc/self"))[0] if b".so" in path.path]
-    return [(Path(os.fsdecode(each.path)), "-D") for each in found if Path(os.fsdecode(each.path)).exists()][:4]
+LIBRARIES = ["libc.so.6", "libm.so.6", "libstdc++.so.6", "libz.so.1"]
 
 
-@pytest.mark.parametrize(("library", "option"), _libraries(), ids=lambda each: getattr(each, "name", ""))
-def test_against_nm(library, option, tmp_path):
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_against_nm(name, tmp_path):
     """Each function of a real library, at its first byte; no library of debug files."""
-    truth = _truth(library, option)
+    library = Path("/usr/lib/x86_64-linux-gnu", name)
+    truth = _truth(library, "-D")
     named = functions(os.open(library, os.O_RDONLY), tmp_path)
 
     wrong = {
