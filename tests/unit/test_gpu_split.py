@@ -168,6 +168,20 @@ def test_without_a_sample_of_the_slow_the_gpu_is_not_measured():
     assert why.split.gpu == "not measured: no sample of the slow ones on a CPU"
 
 
+def test_usual_ones_too_short_to_be_sampled_hide_nothing():
+    """1 ms on a CPU, of which nothing is known, beside 50 and more of the slow ones."""
+    latency, components, code, spun = bound(np.random.default_rng(3))
+    slow = latency > 25 * MS
+    short = {name: np.where(slow, part, part // 10) for name, part in components.items()}
+    latency = sum(short.values())
+    own = [(ON_CPU, SPIN, np.where(slow, spun, 0)), (ON_CPU, PYTHON, np.where(slow, short["on-CPU"] - spun, 0))]
+
+    why = judged(latency, short, spans(latency, short, [*own, code[2]]), MISSED.replace("p95", "p99")).verdicts[0].why
+
+    assert why.split.gpu == ""
+    assert dict(why.split.shares)["gpu"] == pytest.approx(0.75, abs=0.08)
+
+
 def test_few_samples_are_told():
     """On a CPU the share of the GPU is as rough as the samples are few."""
     latency, components, code, _ = bound(np.random.default_rng(3))

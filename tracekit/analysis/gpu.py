@@ -29,7 +29,7 @@ How a native frame of the compute part of NVIDIA's driver ends; NVML only reads 
 https://download.nvidia.com/XFree86/Linux-x86_64/550.54.14/README/installedcomponents.html
 """
 _BLIND = 0.1
-"""Share of the latency on a CPU from which one sample at least is needed to say that it was not the GPU. Our choice."""
+"""Share of the miss on a CPU from which one sample at least is needed to say that it was not the GPU. Our choice."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,12 @@ def called(code: Stack) -> str:
     return next((frame for frame in code[last + 1 :] if _DRIVER.search(frame)), "")
 
 
-def of(weights: Mapping[Stack, float], at: int) -> Driver:
+def of(weights: Mapping[Stack, float], at: int, miss: float) -> Driver:
     """
     Return the time in the driver of *weights*, stacks of `spanstacks` whose component is frame *at*.
 
-    On a CPU it is the share that the samples have of it, where they are of all of it.
+    On a CPU it is the share that the samples have of it, where they are of all of it. *miss* is the time that is to
+    be explained: too little is known if there is no sample of what could be much of it.
     """
     ns: dict[str, float] = {}
     calls: dict[tuple[str, str], float] = {}
@@ -75,7 +76,7 @@ def of(weights: Mapping[Stack, float], at: int) -> Driver:
     by_call: dict[str, float] = {}
     for (component, call), weight in calls.items():
         by_call[call] = by_call.get(call, 0) + weight * grown.get(component, 1.0)
-    blind = not sampled and running > _BLIND * sum(weights.values())
+    blind = not sampled and running > _BLIND * miss
     return Driver({name: weight * grown.get(name, 1.0) for name, weight in ns.items()}, by_call, blind)
 
 

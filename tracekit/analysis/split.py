@@ -92,8 +92,8 @@ def _with_code(known: Split, amounts: Mapping[str, float], subject: Subject | No
     if not subject or not subject.code.samples or subject.unmeasured:
         return replace(known, gpu=_unknown("no stacks of these spans were recorded", evidence))
     stacks = _stacks(subject, known.tail)
-    slow = gpu.of(stacks.slow, stacks.at)
-    usual = gpu.of(stacks.usual or {}, stacks.at)
+    miss = sum(amounts.values())
+    slow, usual = (gpu.of(weights, stacks.at, miss) for weights in (stacks.slow, stacks.usual or {}))
     code = suspects.of(stacks.slow, stacks.usual, stacks.at, stacks.samples)
     if slow.blind or usual.blind:
         which = "the slow" if slow.blind else "the usual"
@@ -102,7 +102,7 @@ def _with_code(known: Split, amounts: Mapping[str, float], subject: Subject | No
     more, calls = _less(slow.ns, usual.ns), _less(slow.calls, usual.calls)
     shares = _shares(gpu.moved(amounts, more))
     note = f"rests on {format_count(stacks.samples)} samples on a CPU" if _rough(slow, stacks.samples) else ""
-    return replace(known, shares=shares, gpu=note, code=code, calls=_shares(calls, sum(amounts.values())))
+    return replace(known, shares=shares, gpu=note, code=code, calls=_shares(calls, miss))
 
 
 def _stacks(subject: Subject, tail: float) -> _Stacks:
