@@ -30,7 +30,9 @@ def on_machine() -> dict[tuple[str, int], str]:
     assert tool, "apt install bpftool"
     found = {}
     for kind in KINDS:
-        done = subprocess.run([tool, "-j", kind, "list"], check=True, capture_output=True, text=True)
+        command = [tool, "-j", kind, "list"]
+        while (done := subprocess.run(command, check=False, capture_output=True, text=True)).returncode:
+            pass  # one went while it was looked at
         found |= {(kind, each["id"]): each.get("name", "") for each in json.loads(done.stdout)}
     return found
 
@@ -82,8 +84,8 @@ def test_nothing_is_left(lab: Lab, how: str) -> None:
             names, during = names_of(tracer), held(tracer.process.pid)
             helpers = children(tracer.process.pid)
             end(how, tracer, target)
-        until(lambda: not during & on_machine().keys(), "programs, maps and links to go", 20)
-        until(lambda: not [pid for pid in helpers if Path(f"/proc/{pid}").exists()], "helpers to go", 10)
+        until(lambda: not during & on_machine().keys(), "programs, maps and links to go")
+        until(lambda: not [pid for pid in helpers if Path(f"/proc/{pid}").exists()], "helpers to go")
 
     assert {"on_stack_sample", "on_stack_switch", "on_stack_failure", "on_switch"} <= names
     assert {kind for kind, _ in during} == set(KINDS)
