@@ -50,8 +50,9 @@ def test_what_the_kernel_is_told(python: str):
     names = ["interpreter_next", "interpreter_threads", "thread_next", "thread_id", "thread_frame", "cframe_frame"]
     names += ["thread_chunk", "frame_code", "frame_back", "frame_at", "frame_owner", "frame_is_entry", "code_units"]
     assert head and any(head)
-    assert said[1:14] == tuple(getattr(found.offsets, name) for name in names)
-    assert said[14:] == (found.minor, 3 if found.minor >= 12 else 0, 0)
+    assert said[1] == found.code_type
+    assert said[2:15] == tuple(getattr(found.offsets, name) for name in names)
+    assert said[15:] == (found.minor, 3 if found.minor >= 12 else 0, 0)
     assert found.minor == int(subprocess.check_output([python, "-c", "import sys; print(sys.version_info[1])"]))
 
 
