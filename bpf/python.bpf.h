@@ -148,7 +148,8 @@ static __always_inline void read_chunk(const struct python *python, struct scrat
 		chunk = s->python.frame + FRAME_WORDS * 8 - CHUNK_BYTES;
 		length = CHUNK_BYTES;
 	}
-	if (length && length <= CHUNK_BYTES && !read_user(s->chunk, length, chunk))
+	asm volatile("" : "+r"(length));	// what is compared is what is read: 6.1 sees no further
+	if (length <= CHUNK_BYTES && !read_user(s->chunk, length, chunk) && length)
 		s->python.chunk = chunk;
 }
 
