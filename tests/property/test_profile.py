@@ -190,7 +190,7 @@ def test_a_band_of_spans_is_as_long_as_it_was(found, first, count):
     latency, parts, seen = found
     band = Band(first, BUCKETS - 1, count)
     plain, coded = (
-        spanstacks._means(
+        spanstacks.within(
             spanstacks.of_spans({SPAN: latency}, {SPAN: parts}, {}, spanstacks.Code(code, without_lines)), band
         )
         for code in ({}, seen)

@@ -57,8 +57,8 @@ def test_the_help_names_the_options_and_an_example(command: click.Command) -> No
 
 def test_the_recording_says_that_databases_were_looked_at() -> None:
     """So that none called is a fact, and not something that was not measured."""
-    assert Options(Path("x")).tiers == ("sched", "errors", "db")
-    assert Options(Path("x"), db=False, latency=True).tiers == ("sched", "errors", "syscalls")
+    assert Options(Path("x")).tiers == ("sched", "errors", "db", "stacks")
+    assert Options(Path("x"), db=False, latency=True, stacks=False).tiers == ("sched", "errors", "syscalls")
     assert Options(Path("x"), probes_only=True).tiers == ("probes",)
 
 

@@ -144,8 +144,9 @@ def package(tmp_path: Path) -> Path:
     """Return where everybody may import tracekit.capture.stacks from, without what stands in its front."""
     shutil.copytree(ROOT / "tracekit", tmp_path / "tracekit", ignore=shutil.ignore_patterns("__pycache__", "objects"))
     (tmp_path / "tracekit/capture/stacks/__init__.py").write_text("")
-    for place in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        place.chmod(0o755)
+    for place in (tmp_path, *tmp_path.parents):
+        if place.owner() == "root" and place.stat().st_mode & 0o777 == 0o700:
+            place.chmod(0o755)
     return tmp_path
 
 

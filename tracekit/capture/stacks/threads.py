@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tracekit.capture.stacks.offsets import Offsets
 
 _TYPE = 8  # ob_type
+_NOTHING = bytes(8)
 _WORD = (1 << 64) - 1
 _POINTER = struct.Struct("<Q")
 _POINTERS = struct.Struct("<QQ")
@@ -63,11 +64,18 @@ class Walked:
 
 @dataclass
 class _Thread:
-    """A thread on the way down; outer: 3.11 and 3.12: the cframe to begin again from if the first one is not filled."""
+    """
+    A thread on the way down.
+
+    Attributes:
+        outer: 3.11 and 3.12: the cframe to begin again from if the first one is not filled.
+        code: that of the top frame.
+    """
 
     identity: int
     frame: int
     outer: int = 0
+    code: int = 0
     stack: Stack = field(default_factory=lambda: Stack([], End.WHOLE))
     seen: set[int] = field(default_factory=set)
 
@@ -96,8 +104,8 @@ def walk(
     if interpreter.minor in (11, 12):
         _enter_cframes(read, interpreter.offsets, found)
     _descend(read, interpreter, found, deepest, deadline)
-    torn = [thread for thread in found if thread.outer and thread.stack.end == End.UNREADABLE]
-    _begin_again(read, interpreter, _without_code(read, interpreter, torn), deepest, deadline)
+    inside = [thread for thread in found if thread.outer]
+    _begin_again(read, interpreter, _without_code(read, interpreter, inside), deepest, deadline)
     stacks: dict[int, Stack] = {}
     for thread in found:
         stack = thread.stack
@@ -160,19 +168,22 @@ def _enter_cframes(read: Read, at: Offsets, threads: list[_Thread]) -> None:
 
 def _without_code(read: Read, interpreter: Interpreter, threads: list[_Thread]) -> list[_Thread]:
     """Return those of *threads* whose top frame is none: it has no code object."""
-    tops = [thread.stack.words[0] if thread.stack.words else 0 for thread in threads]
-    kinds = read([(top >> PYTHON_UNIT_BITS << 4 | _TYPE, 8) for top in tops])
-    wanted = [None if kind is None else _pointer(kind) for kind in kinds]
-    return [thread for thread, kind in zip(threads, wanted, strict=True) if kind != interpreter.code_type]
+    kinds = read([(thread.code + _TYPE, 8) for thread in threads])
+    known = interpreter.code_type
+    return [
+        thread
+        for thread, kind in zip(threads, kinds, strict=True)
+        if kind is None or (known and _pointer(kind) != known)
+    ]
 
 
 def _begin_again(read: Read, interpreter: Interpreter, threads: list[_Thread], deepest: int, deadline: float) -> None:
     """Walk *threads* from the cframe around the one that was linked but not filled yet."""
     contents = read([(thread.outer + interpreter.offsets.cframe_frame, 8) for thread in threads])
     for thread, content in zip(threads, contents, strict=True):
-        if content is not None:
-            thread.frame, thread.stack = _pointer(content), Stack([], End.WHOLE)
-            thread.seen.clear()
+        end = End.UNREADABLE if content is None else End.WHOLE
+        thread.frame, thread.stack = _pointer(content or _NOTHING), Stack([], end)
+        thread.seen.clear()
     _descend(read, interpreter, threads, deepest, deadline)
 
 
@@ -197,6 +208,8 @@ def _step(interpreter: Interpreter, thread: _Thread, content: bytes | None) -> N
     if content is None or frame in thread.seen:
         thread.stack.end = End.UNREADABLE
         return
+    if not thread.seen:
+        thread.code = _pointer(content, interpreter.offsets.frame_code)
     thread.seen.add(frame)
     words = _words(interpreter, content)
     thread.stack.words += words
