@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from tests.kernel.lab import PATIENCE_S, go, until
+from tests.kernel.lab import PATIENCE_S, SLACK, go, until
 from tracekit.capture.bpf import syscall
 from tracekit.capture.stacks import layout
 
@@ -126,7 +126,11 @@ def count(found: Iterable[Row], name: str = "") -> int:
 
 
 def walked(tracer: Tracer, pid: int) -> bool:
-    """Tell whether the walkers have what they need of a process: its Python, if any, and rows of all its libraries."""
+    """
+    Tell whether the walkers have what they need of a process: its Python, if any, and rows of all its libraries.
+
+    On an emulated CPU rows take minutes to make, and Python's frames need none.
+    """
     has_python = "python" in Path(f"/proc/{pid}/exe").readlink().name
     collector = tracer.process.pid
     maps = _maps(collector)
@@ -148,7 +152,7 @@ def _looked_up(pid: int, maps: list[int], key: bytes, size: int) -> list[bytes]:
 def _is_whole(packed: bytes, *, has_python: bool) -> bool:
     python, codes, _ = layout.LAYOUT_HEAD.unpack_from(packed)
     found = [layout.CODE.unpack_from(packed, layout.LAYOUT_HEAD.size + i * layout.CODE.size) for i in range(codes)]
-    return any(python) == has_python and all(rows for *_, rows, _, _ in found)
+    return any(python) == has_python and ((SLACK > 1 and has_python) or all(rows for *_, rows, _, _ in found))
 
 
 def _maps(pid: int) -> dict[tuple[int, int], list[int]]:
