@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
@@ -84,11 +85,14 @@ def test_nothing_is_left(lab: Lab, how: str) -> None:
             names, during = names_of(tracer), held(tracer.process.pid)
             helpers = children(tracer.process.pid)
             end(how, tracer, target)
-        until(lambda: not during & on_machine().keys(), "programs, maps and links to go")
+        with contextlib.suppress(TimeoutError):
+            until(lambda: not during & on_machine().keys(), "programs, maps and links to go", 60)
+        left = {each: name for each, name in on_machine().items() if each in during}
         until(lambda: not [pid for pid in helpers if Path(f"/proc/{pid}").exists()], "helpers to go")
 
     assert {"on_stack_sample", "on_stack_switch", "on_stack_failure", "on_switch"} <= names
     assert {kind for kind, _ in during} == set(KINDS)
+    assert left == {}
 
 
 def end(how: str, tracer: Tracer, target: subprocess.Popen[bytes]) -> None:

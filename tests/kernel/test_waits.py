@@ -36,6 +36,13 @@ def waits(lab: Lab) -> Run:
     return lab.run("$W/waits $T/waits.json", "--no-errors")
 
 
+def test_no_program_is_missing(waits: Run) -> None:
+    """This kernel has loaded all that is attached unless it is asked not to."""
+    parts = ("stacks", "databases", "run-queue")
+
+    assert [line for line in waits.recording.end["missing"] if any(part in line for part in parts)] == []
+
+
 @pytest.mark.parametrize(("name", "times"), WAITS.items())
 def test_every_wait_has_its_reason_and_call(waits: Run, name: str, times: int) -> None:
     """Each kind of call waits as often and as long as the program says, under the right reason."""

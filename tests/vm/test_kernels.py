@@ -14,8 +14,6 @@ COUNTS += [
     "tests/kernel/test_span_truth.py::test_nested_spans_and_what_is_outside",
     "tests/kernel/test_span_truth.py::test_tasks_of_asyncio_interleave",
     "tests/kernel/test_span_parts.py::test_sleeping_and_working_add_up",
-    "tests/kernel/test_stacks_native.py::test_chains_of_callers",
-    "tests/kernel/test_stacks_python.py::test_every_stack_is_one_that_was_there",
     "tests/kernel/test_db_redis.py::test_ways_to_read_and_write",
     "tests/kernel/test_db_redis.py::test_a_connection_shared_with_a_child",
     "tests/kernel/test_db_faults.py::test_backends_that_are_ended",
