@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NO_MACHINE = 125
-COUNTS = [f"tests/kernel/test_{part}.py" for part in ("abi", "errors", "in_flight", "names", "processes", "waits")]
+COUNTS = [f"tests/kernel/test_{part}.py" for part in ("errors", "in_flight", "processes", "waits")]
 COUNTS += [
     "tests/kernel/test_span_truth.py::test_nested_spans_and_what_is_outside",
     "tests/kernel/test_span_truth.py::test_tasks_of_asyncio_interleave",
