@@ -27,6 +27,7 @@ from tracekit.capture.readings import (
     comm_text,
     parts_of,
 )
+from tracekit.capture.rows import Row, lanes
 from tracekit.errors import MachineError
 from tracekit.records import Loss
 
@@ -42,7 +43,6 @@ LIMIT_BYTES = 64 << 20
 
 _FOLLOWS = ("on_fork", "on_exec", "on_exit", "on_rename")
 _SCHED = ("on_waking", "on_wakeup", "on_wakeup_new", "on_switch")
-_GROUP_BYTES = 8 * wire.GROUP
 
 
 class Kernel:
@@ -172,7 +172,7 @@ class Kernel:
         self._names = map_array(maps["names"], wire.COMM_LEN * wire.MAX_NAMES)
         self._calls = map_array(maps["calls"], 8 * wire.MAX_SYSCALLS * self._cpus)
         self.ring = Ring(maps["lives"], wire.RING_BYTES)
-        self._rows: dict[int, _Row] = {}
+        self._rows: dict[int, Row] = {}
         self._seen_accounts: dict[int, tuple[bytes, Account]] = {}
         self._seen_parts: dict[int, tuple[bytes, Parts]] = {}
         self._seen_calls = 0
@@ -292,7 +292,7 @@ class Kernel:
             if not any(head[0] for head in heads):
                 continue
             if row is None:
-                row = self._rows[number] = _Row(self._key_of(number), self._windows(number))
+                row = self._rows[number] = Row(self._key_of(number), self._windows(number))
             added = row.advance(heads)
             if added:
                 yield row.key, added
@@ -381,7 +381,7 @@ class Kernel:
         size = 8 * wire.MAX_SYSCALLS
         now = sum(int.from_bytes(self._calls[cpu * size : (cpu + 1) * size], "little") for cpu in range(self._cpus))
         added, self._seen_calls = now - self._seen_calls, now
-        for number, count in enumerate(_lanes(added, size)):
+        for number, count in enumerate(lanes(added, size)):
             if count:
                 yield number, count
 
@@ -407,78 +407,6 @@ class Kernel:
         descriptor = self._loaded.maps["slots"]
         shards = range(first, first + self._shards)
         return [map_array(descriptor, wire.SLOTS_BYTES, shard * wire.SLOTS_BYTES) for shard in shards]
-
-
-class _Row:
-    """
-    One histogram row, over its shards.
-
-    128 slots at a time are taken as one long integer: shards add and snapshots subtract in
-    one operation, as no lane of 64 bits ever carries into the next. That is what lets the
-    collector do without numpy and its 30 MB.
-    """
-
-    def __init__(self, key: Key, windows: list[mmap.mmap]) -> None:
-        self.key = key
-        self._windows = windows
-        self._groups: dict[int, int] = {}
-        self._head = (0, 0, 0, 0)
-
-    def advance(self, heads: list[tuple[int, ...]]) -> Slots | None:
-        """Return what was added since the last time, None if nothing."""
-        head = _merge_heads(heads)
-        if head[0] == self._head[0]:
-            return None
-        touched = 0
-        for each in heads:
-            touched |= each[4]
-        slots: list[int] = []
-        counts: list[int] = []
-        for group in _bits(touched):
-            at = group * _GROUP_BYTES
-            now = sum(int.from_bytes(window[at : at + _GROUP_BYTES], "little") for window in self._windows)
-            added = now - self._groups.get(group, 0)
-            if added:
-                self._groups[group] = now
-                _spread(added, group, slots, counts)
-        _, total, low, high = self._head
-        known_low = head[2] if not high or head[2] < low else 0
-        known_high = head[3] if head[3] > high else 0
-        self._head = head
-        return Slots(slots, counts, head[1] - total, known_low, known_high)
-
-    def whole(self) -> Slots:
-        """Return all that was ever added, as of the last `advance`."""
-        slots: list[int] = []
-        counts: list[int] = []
-        for group in sorted(self._groups):
-            _spread(self._groups[group], group, slots, counts)
-        return Slots(slots, counts, *self._head[1:])
-
-
-def _merge_heads(heads: list[tuple[int, ...]]) -> tuple[int, int, int, int]:
-    used = [head for head in heads if head[0]]
-    count, total = sum(head[0] for head in used), sum(head[1] for head in used)
-    return count, total, min(head[2] for head in used), max(head[3] for head in used)
-
-
-def _spread(packed: int, group: int, slots: list[int], counts: list[int]) -> None:
-    """Append the non-zero lanes of a group."""
-    for number, count in enumerate(_lanes(packed, _GROUP_BYTES), group * wire.GROUP):
-        if count:
-            slots.append(number)
-            counts.append(count)
-
-
-def _lanes(packed: int, size: int) -> list[int]:
-    return memoryview(packed.to_bytes(size, "little")).cast("Q").tolist()
-
-
-def _bits(mask: int) -> Iterator[int]:
-    while mask:
-        lowest = mask & -mask
-        yield lowest.bit_length() - 1
-        mask ^= lowest
 
 
 def _constants(options: Options, cgroup_id: int, sizes: tuple[int, int], *, atomic: bool) -> bytes:
