@@ -112,10 +112,10 @@ def test_reads_and_writes_around_the_page_cache_wait_for_the_disk(lab: Lab) -> N
     waited_ns, _ = added([wall[("blocked", "disk", call)] for call in ("pwrite64", "pread64")])
     assert 0 < waited_ns <= truth["direct_ns"]
     _, waits = added([found for frames, found in wall.items() if frames[0] == "blocked"])
-    calls = ("openat", "write", "close", "rename")
+    calls = ("openat", "write", "close", "rename", "exit_group")
     _, telling = added([found for frames, found in wall.items() if frames[-1] in calls])
-    assert truth["voluntary"] <= waits  # it waits for the disk again as it writes that down, and as it ends
-    assert waits - telling <= truth["voluntary"] + 3
+    assert truth["voluntary"] <= waits  # it may wait for the disk again as it writes that down, and as it ends
+    assert waits - telling <= truth["voluntary"] + 3, (wall, run.recording.losses())
 
 
 @pytest.mark.skipif(not has_disk(), reason="needs a disk; this machine has none")
