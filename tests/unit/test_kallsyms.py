@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -131,7 +132,6 @@ def test_programs_that_were_loaded_later(symbols):
     assert _named(symbols, later, kernel)[0] == "bpf_prog_1111111111111111_theirs_[k]"
 
 
-@pytest.mark.skipif(not KERNEL.exists(), reason="no kallsyms")
 def test_against_the_kernel():
     """Every function of this kernel has one of the names that the kernel gives it."""
     names: dict[int, set[bytes]] = {}
@@ -139,8 +139,9 @@ def test_against_the_kernel():
         address, kind, name = line.split()[:3]
         if kind in b"tTwW" and not name.startswith(b"__pfx_"):
             names.setdefault(int(address, 16), set()).add(name)
-    if len(names) < 1000:
-        pytest.skip("addresses are hidden")
+    if os.geteuid() and len(names) < 1000:
+        pytest.skip("addresses are hidden from who is not root")
+    assert len(names) >= 1000
 
     with KERNEL.open("rb") as lines:
         table = read(lines)
