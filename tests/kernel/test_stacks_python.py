@@ -33,6 +33,8 @@ WAITS = {
     "children": ("child", {"wait4"}, {"do_wait_[k]"}),
 }
 """Functions that wait: reason, system calls, and what the kernel does then."""
+ASKED_NS = 3 * 23_100_000
+"""For how long the program has each of them wait."""
 WAIT_NS = 10_000_000
 """Far less than any of the threads slept."""
 KERNEL_TOP = ("schedule", "__schedule", "preempt_schedule")
@@ -134,14 +136,19 @@ def test_shares_are_those_of_cpu_time(run: Run) -> None:
 
 @pytest.mark.parametrize("function", WAITS)
 def test_waits_are_as_long_as_they_were(run: Run, name: str, function: str) -> None:
-    """Time by function is what the program measured, under the kernel's functions, with reason and system call."""
+    """
+    Time by function is what the program measured, under the kernel's functions, with reason and system call.
+
+    Where another machine uses the CPU, the program takes that for a wait of its own: what was asked for is less.
+    """
     reason, calls, inside = WAITS[function]
     found = [row for row in rows(run, "stack.offcpu", role=name) if row.has(function)]
     longest = [row for row in found if row.weight > 10_000_000]
 
     off_ns = run.truth[name]["off_ns"][function]
 
-    assert abs(weight(found) - off_ns) < SLACK * (0.01 * off_ns + 500_000)
+    slack = SLACK * (0.01 * off_ns + 500_000)
+    assert min(off_ns, ASKED_NS) - slack < weight(found) < off_ns + slack
     assert {row.labels["reason"] for row in longest} == {reason}
     assert {row.labels["syscall"] for row in longest} <= calls
     assert all(inside & set(row.kernel) and row.frames[-1].startswith(KERNEL_TOP) for row in longest)

@@ -87,7 +87,8 @@ def test_a_page_fault_is_a_wait_outside_of_calls(lab: Lab) -> None:
     waits = run.events("offcpu", role="faults", reason="fault")
     assert events >= 7
     assert round(waits.share_above(9_000_000) * waits.count) == 7
-    assert 0.8 * 70e6 <= waited_ns <= run.truth["faults"]["spent_ns"]
+    assert waited_ns >= 0.8 * 70e6
+    assert waits.high <= run.truth["faults"]["spent_ns"] - 6 * 10e6
 
 
 def test_a_stopped_process_waits_for_nothing_else(lab: Lab) -> None:
@@ -112,13 +113,12 @@ with open(sys.argv[1], "w") as file: json.dump({"voluntary": used.ru_nvcsw}, fil
 
 @pytest.mark.skipif(not has_disk(), reason="needs a disk; this machine has none")
 def test_reads_and_writes_around_the_page_cache_wait_for_the_disk(lab: Lab) -> None:
-    """O_DIRECT: each of 61 writes waits for the disk; a read may be there before its program sleeps."""
+    """O_DIRECT: each of 61 writes waits for the disk; reads may be there before their program sleeps."""
     run = lab.run(f"{COUNTED} $W/disk $T/disk.json $T/data")
     truth, wall = run.truth["disk"], run.wall("disk", "disk")
 
     assert wall[("blocked", "disk", "pwrite64")][1] >= truth["blocks"]
-    assert wall[("blocked", "disk", "pread64")][1] >= 1
-    waited_ns, _ = added([wall[("blocked", "disk", call)] for call in ("pwrite64", "pread64")])
+    waited_ns, _ = added([wall.get(("blocked", "disk", call), (0, 0)) for call in ("pwrite64", "pread64")])
     assert 0 < waited_ns <= truth["direct_ns"]
     _, waits = added([found for frames, found in wall.items() if frames[0] == "blocked"])
     assert truth["voluntary"] <= waits <= run.truth["whole"]["voluntary"]

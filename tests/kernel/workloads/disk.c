@@ -27,14 +27,6 @@ static long long direct(const char *path, char *block)
 	return now_ns() - start;
 }
 
-static long long slept(void)
-{
-	struct rusage use;
-
-	getrusage(RUSAGE_SELF, &use);
-	return use.ru_nvcsw;
-}
-
 static long long faults(const char *path)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -61,9 +53,9 @@ int main(int argc, char **argv)
 	memset(block, 'x', BLOCK);
 	say("direct_ns", direct(argv[2], block));
 	say("blocks", BLOCKS);
-	long long before = slept();
+	long long before = waits_so_far();
 	say("faults_ns", faults(argv[2]));
-	say("faults_slept", slept() - before);
+	say("faults_slept", waits_so_far() - before);
 	struct rusage use;
 	getrusage(RUSAGE_SELF, &use);
 	say("major_faults", use.ru_majflt);

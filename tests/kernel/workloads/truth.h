@@ -109,12 +109,26 @@ static inline long long now_ns(void)
 	return on_clock(CLOCK_MONOTONIC);
 }
 
+// How often this thread has left the CPU to wait.
+static inline long long waits_so_far(void)
+{
+	struct rusage use;
+
+	getrusage(RUSAGE_THREAD, &use);
+	return use.ru_nvcsw;
+}
+
+// Sleeps: where the time passes before the thread has gone to sleep, as on a CPU that another machine uses, again.
 static inline void nap_ms(int ms)
 {
-	struct timespec left = { ms / 1000, ms % 1000 * 1000000L };
+	long long before = waits_so_far();
 
-	while (nanosleep(&left, &left) && errno == EINTR)
-		;
+	do {
+		struct timespec left = { ms / 1000, ms % 1000 * 1000000L };
+
+		while (nanosleep(&left, &left) && errno == EINTR)
+			;
+	} while (waits_so_far() == before);
 }
 
 static inline void burn_until(long long end_ns)
