@@ -54,7 +54,7 @@ def test_a_process_that_lies_about_its_threads(lab: Lab) -> None:
         if not pid:
             with span("honest"):
                 c(101)
-                time.sleep(0.3)
+                time.sleep(1)
             os._exit(0)
         os.waitpid(pid, 0)
         """,

@@ -245,7 +245,8 @@ def test_queries_of_sqlalchemy(lab: Lab, postgresql: Server, driver: str, source
     assert search.count == 1
     assert sum(run.counts("span.errors", "span", "type", span="db.query").values()) == REFUSED
     assert queries.components["db"] >= SLEEPING * 19_900_000
-    assert queries.share("db") > 0.7
+    others = queries.components["runq"] + queries.components["awaiting"]  # of a busy machine
+    assert queries.components["db"] > 0.8 * (queries.latency_ns - others)
     assert sum(queries.components.values()) == queries.latency_ns <= search.latency_ns
 
 
