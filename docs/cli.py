@@ -12,7 +12,13 @@ PAGE = Path(__file__).with_suffix(".md")
 _HEAD = """\
 # Command line
 
-What `--help` says of each command; `scripts/docs` writes this page.
+What `--help` says of each command; `scripts/docs` writes this page, and the manual page `tracekit.1`. `man tracekit`
+finds that where tracekit was installed by pip and its `bin` is on your PATH.
+
+The shell completes commands, options and files after this line in `~/.bashrc`. zsh has `zsh_source`; fish does it by
+`_TRACEKIT_COMPLETE=fish_source tracekit | source`:
+
+    eval "$(_TRACEKIT_COMPLETE=bash_source tracekit)"
 """
 
 

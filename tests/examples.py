@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +13,8 @@ from tracekit.cli import cli
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
+
+TRACEKIT = Path(sys.executable).parent / "tracekit"
 
 
 def of(name: str) -> list[str]:
@@ -27,7 +29,7 @@ def of(name: str) -> list[str]:
 
 def shell(folder: Path, programs: Mapping[str, str]) -> dict[str, str]:
     """Return an environment in which `tracekit` and *programs*, lines of shell by name, are found in *folder*."""
-    for name, script in {"tracekit": f'exec {sys.executable} -m tracekit "$@"', **programs}.items():
+    for name, script in {"tracekit": f'exec {TRACEKIT} "$@"', **programs}.items():
         path = folder / name
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from docs.cli import PAGE
+from tests import examples
 
 ROOT = Path(__file__).parents[2]
+MANUAL = ROOT / "docs" / "tracekit.1"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
@@ -22,6 +24,38 @@ def test_the_page_of_the_command_line_is_what_help_says():
     made = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
 
     assert PAGE.read_text(encoding="utf-8") == made.stdout, "run scripts/docs"
+
+
+def test_the_manual_page_is_what_help_says():
+    """And groff has nothing to say against it."""
+    code = "from docs.man import page; print(page(), end='')"
+    made = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+
+    shown = subprocess.run(["groff", "-man", "-ww", "-Tutf8", MANUAL], check=True, capture_output=True, text=True)
+
+    assert MANUAL.read_text(encoding="utf-8") == made.stdout, "run scripts/docs"
+    assert shown.stderr == ""
+    assert "tracekit attach" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"), [("tracekit att", ["attach"]), ("tracekit verdict --bas", ["--baseline"])]
+)
+def test_bash_completes(words: str, completed: list[str], tmp_path: Path):
+    """By the line of docs/cli.md."""
+    line = next(text.strip() for text in PAGE.read_text().splitlines() if "bash_source" in text)
+    script = f"{line}\nCOMP_WORDS=({words}) COMP_CWORD={len(words.split()) - 1}\n_tracekit_completion tracekit\n"
+
+    done = subprocess.run(
+        ["bash", "-c", script + 'echo "${COMPREPLY[@]}"'],
+        env=examples.shell(tmp_path, {}),
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+    assert (done.stdout.split(), done.stderr) == (completed, "")
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
