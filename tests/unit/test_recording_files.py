@@ -149,6 +149,21 @@ def test_another_sqlite_file_is_no_recording(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["x.tk"]
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE VIEW more AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT * FROM n",
+        "CREATE TRIGGER more AFTER DELETE ON meta BEGIN SELECT 1; END",
+        "CREATE VIRTUAL TABLE more USING fts5(text)",
+    ],
+)
+def test_what_reading_would_run_is_refused(sample: Path, tmp_path: Path, statement: str) -> None:
+    """A view that never ends, in the place of a table, would keep whoever reads it busy for ever."""
+    error = refusal(changed(sample, tmp_path / "x.tk", statement))
+
+    assert "it holds more than tables" in str(error)
+
+
 @pytest.mark.parametrize("found", [0, FORMAT + 1, 999])
 def test_another_format_is_named(sample: Path, tmp_path: Path, found: int) -> None:
     """Both numbers are in the line, and what to do about it."""

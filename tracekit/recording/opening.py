@@ -35,8 +35,8 @@ def open_file(path: Path) -> tuple[sqlite3.Connection, int]:
     with Damage(path):
         db = _connect(path)
         ident, found = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
-        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
-    refusal = _refusal(path, ident, found, tables)
+        kinds = dict(db.execute("SELECT name, CASE WHEN rootpage THEN type ELSE 'virtual' END FROM sqlite_master"))
+    refusal = _refusal(path, ident, found, kinds)
     if refusal:
         db.close()
         raise refusal
@@ -75,22 +75,26 @@ def _connect(path: Path) -> sqlite3.Connection:
     """
     uri = f"{path.resolve().as_uri()}?mode=ro"
     db = sqlite3.connect(uri, uri=True, timeout=5)
+    db.execute("PRAGMA trusted_schema=OFF")
     try:
         db.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.OperationalError:
         db.close()
         db = sqlite3.connect(f"{uri}&vfs=unix-none", uri=True)
+        db.execute("PRAGMA trusted_schema=OFF")
         db.execute("PRAGMA locking_mode=EXCLUSIVE")
     return db
 
 
-def _refusal(path: Path, ident: int, found: int, tables: set[str]) -> RecordingError | None:
-    """Say why this SQLite file is none that we can read; None if it is one."""
+def _refusal(path: Path, ident: int, found: int, kinds: dict[str, str]) -> RecordingError | None:
+    """Say why this SQLite file, with objects of these *kinds* by name, is none that we can read; None if it is one."""
     if ident != APPLICATION_ID:
         return RecordingError(f"cannot read {path}: a SQLite file, but not a tracekit recording", _HOW_TO_MAKE)
     if not 1 <= found <= FORMAT:
         fact = f"recording format {found}, this tracekit reads 1 to {FORMAT}"
         return RecordingError(f"cannot read {path}: {fact}", "upgrade tracekit, or record again")
-    if "meta" not in tables:
+    if set(kinds.values()) - {"table", "index"}:  # a view in place of a table is a program that reading would run
+        return RecordingError(f"cannot read {path}: it holds more than tables: not made by tracekit", _HOW_TO_MAKE)
+    if "meta" not in kinds:
         return RecordingError(f"cannot read {path}: it holds nothing, its collector was killed at once", "record again")
     return None
