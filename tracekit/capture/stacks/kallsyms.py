@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+UNNAMED = "[unnamed]"
+"""What stands for a name. Not the address, which would tell where in memory this kernel is (KASLR)."""
 HIDDEN = "kernel frames have no names: addresses are hidden (needs CAP_SYSLOG, and kernel.kptr_restrict below 2)"
 UNREADABLE = "kernel frames have no names: /proc/kallsyms cannot be read"
 
@@ -154,7 +156,7 @@ class Kernel:
     def _frame(self, address: int, function: bytes) -> str:
         name = self._table.program(address) if self._table else b""
         text = (name or function)[:_MOST_NAME].decode(errors="backslashreplace")
-        return f"{text or hex(address)}_[k]"
+        return f"{text or UNNAMED}_[k]"
 
     def _is_outdated(self, addresses: Sequence[int]) -> bool:
         """Tell whether an address, unless seen before, may belong to a BPF program newer than the table."""
