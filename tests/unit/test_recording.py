@@ -264,6 +264,16 @@ def test_parts_come_back_with_their_sums(tmp_path: Path) -> None:
     assert parts.async_waits.tolist() == [[sum_of * kind for kind in range(10, -1, -1)]]
 
 
+def test_frames_are_read_once(tmp_path: Path) -> None:
+    """Who asks for a hundred parts of a recording gets the same stacks, not a hundred copies of them."""
+    with Recording(made(tmp_path / "x.tk", 4)) as recording:
+        early, late = (recording.samples("stack.span", between=part)[committing.SEEN] for part in ((0, 2), (2, 4)))
+
+    same = set(early.stack.tolist()) & set(late.stack.tolist())
+    assert same
+    assert all(early.frames[ident] is late.frames[ident] for ident in same)
+
+
 def test_samples_come_back_with_their_sums(tmp_path: Path) -> None:
     """Of the intervals asked for, each stack by bucket; not of series that were not asked for."""
     with Recording(made(tmp_path / "x.tk", 40)) as recording:

@@ -13,7 +13,7 @@ from tracekit.histogram import HIGHEST, LOWER_EDGE, SLOTS, UPPER_EDGE, Histogram
 from tracekit.recording import payload
 from tracekit.recording.opening import Damage, open_file
 from tracekit.recording.parts import PartSums
-from tracekit.recording.samples import SampleSums, frames_of
+from tracekit.recording.samples import Frames, SampleSums
 from tracekit.recording.writer import EXEMPLAR_COLUMNS
 from tracekit.records import (
     WAITS,
@@ -102,6 +102,7 @@ class Recording:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._db, self._format = open_file(path)
+        self._frames = Frames(self._db)
         with Damage(path):
             meta = {key: json.loads(value) for key, value in self._db.execute("SELECT key, value FROM meta")}
             self.host = Host(**_tuples(meta["host"]))
@@ -221,7 +222,7 @@ class Recording:
                     entry = weights.setdefault(ident, [0, 0])
                     entry[0] += weight
                     entry[1] += count
-            frames = {i: tuple(json.loads(text)) for i, text in self._db.execute("SELECT id, frames FROM stack")}
+            frames = self._frames.of(weights)
             return {frames[ident]: StackWeight(*entry) for ident, entry in sorted(weights.items())}
 
     def parts(
@@ -248,10 +249,8 @@ class Recording:
         with Damage(self.path):
             for blob in self._blobs("samples", between):
                 sums.add(blob)
-            seen = sums.stacks()
-            rows = self._db.execute("SELECT id, frames FROM stack")
-            frames = {ident: frames_of(text) for ident, text in rows if ident in seen}
-            return {self._ids[ident]: samples for ident, samples in sums.samples(frames).items()}
+            found = sums.samples(self._frames.of(sums.stacks()))
+            return {self._ids[ident]: samples for ident, samples in found.items()}
 
     def exemplars(
         self, where: Mapping[str, str] | None = None, between: Between | None = None, most: int = 8

@@ -12,7 +12,8 @@ from tracekit.recording import payload
 from tracekit.samples import StackSamples
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import sqlite3
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -54,9 +55,7 @@ class SampleSums:
         return {ident for key in self._key for ident in np.unique(key & mask).tolist()}
 
     def samples(self, frames: Mapping[int, Stack]) -> dict[int, StackSamples]:
-        """Return the samples of each series that has any. Raises LookupError if *frames* lacks a stack."""
-        if not self.stacks() <= frames.keys():
-            raise LookupError("a stack has no frames")
+        """Return the samples of each series that has any; *frames* has all of `stacks`."""
         keys, place = np.unique(np.concatenate(self._key), return_inverse=True)
         sums = np.zeros((len(keys), 2), dtype=np.uint64)
         np.add.at(sums, place.reshape(-1), np.concatenate(self._sums))
@@ -70,12 +69,35 @@ class SampleSums:
         return found
 
 
-def frames_of(text: str) -> Stack:
-    """Return the frames of a row of `stack`. Raises ValueError if they are none."""
-    frames = json.loads(text)
-    if not isinstance(frames, list) or not all(isinstance(frame, str) for frame in frames):
-        raise ValueError("a stack is not made of frames")
-    return tuple(frames)
+class Frames:
+    """The frames of stacks, each read and parsed when it is first asked for; a name is one object in all of them."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._known: dict[int, Stack] = {}
+        self._names: dict[str, str] = {}
+
+    def of(self, idents: Iterable[int]) -> Mapping[int, Stack]:
+        """
+        Return the frames of *idents*, and of others, by id.
+
+        Raises:
+            ValueError: a stack is not made of frames.
+            LookupError: there is no such stack.
+        """
+        for ident in idents:
+            if ident not in self._known:
+                row = self._db.execute("SELECT frames FROM stack WHERE id = ?", (ident,)).fetchone()
+                if row is None:
+                    raise LookupError("a stack has no frames")
+                self._known[ident] = self._parse(row[0])
+        return self._known
+
+    def _parse(self, text: str) -> Stack:
+        frames = json.loads(text)
+        if not isinstance(frames, list) or not all(isinstance(frame, str) for frame in frames):
+            raise ValueError("a stack is not made of frames")
+        return tuple(map(self._names.setdefault, frames, frames))
 
 
 def _unpack(blob: bytes) -> Columns:
