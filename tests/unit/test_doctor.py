@@ -9,6 +9,8 @@ import click
 import pytest
 
 from tests import golden
+from tracekit.capture.stacks import offsets
+from tracekit.commands.doctor import _machine
 from tracekit.records import Check
 from tracekit.report import doctor
 from tracekit.report.terminal import WIDTH, columns_of
@@ -90,3 +92,13 @@ def test_document_says_the_same_to_programs(checks, works, summary):
 
     assert (document["works"], document["summary"], document["machine"]) == (works, summary, MACHINE)
     assert [Check(**check) for check in document["checks"]] == checks
+
+
+def test_whose_stacks_can_be_walked_is_known_before():
+    """A user need not record to learn that a CPython is understood; it is those that there are offsets of."""
+    known = {*offsets.TABLE, *offsets.SAID}
+
+    said = _machine()["stacks of"]
+
+    assert f"3.{min(known)} to 3." in said
+    assert f"3.{max(known)}" in said

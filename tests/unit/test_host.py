@@ -67,6 +67,7 @@ def machine(tmp_path):
     """A made-up host on which root has everything; tests take something away."""
     files = {
         "proc/self/status": "Name:\tpython\nUid:\t0\t0\t0\t0\nCapEff:\t000001ffffffffff\n",
+        "proc/kallsyms": f"{0:016x} A fixed_percpu_data\nffffffff81000000 T _stext\n",
         "proc/pressure/cpu": "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n",
         "proc/sys/kernel/bpf_stats_enabled": "0\n",
         "sys/kernel/tracing/events/sched/sched_switch/id": "314\n",
@@ -112,6 +113,16 @@ def test_a_refusal_is_cured_by_privileges(machine):
 
     assert (check.state, check.fix) == ("missing", f"sudo {PROGRAM} attach ...")
     assert checks.missing_for_attach([check]) == ["bpf(2): Operation not permitted"]
+
+
+def test_hidden_addresses_of_the_kernel_are_no_names(machine):
+    """kptr_restrict shows zeros: 2 to everybody, 1 to who lacks CAP_SYSLOG."""
+    put(machine, "proc/kallsyms", f"{0:016x} A fixed_percpu_data\n{0:016x} T _stext\n")
+
+    check = found(machine)["kernel symbols"]
+    assert (check.state, check.fix) == ("missing", "sudo sysctl kernel.kptr_restrict=1")
+    user(machine, 1000)
+    assert found(machine)["kernel symbols"].fix == f"sudo {PROGRAM} attach ..."
 
 
 def test_in_a_container_the_cure_is_a_flag(machine):

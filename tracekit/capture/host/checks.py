@@ -15,7 +15,7 @@ from tracekit.records import Check
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-CAPABILITIES = {"DAC_READ_SEARCH": 2, "SYS_PTRACE": 19, "SYS_ADMIN": 21, "PERFMON": 38, "BPF": 39}
+CAPABILITIES = {"DAC_READ_SEARCH": 2, "SYS_PTRACE": 19, "SYS_ADMIN": 21, "SYSLOG": 34, "PERFMON": 38, "BPF": 39}
 """The bits of CapEff that matter to tracekit (include/uapi/linux/capability.h)."""
 TIERS = ("attach", "kernel", "uprobes", "extras")
 NOT_TRIED = "not tried"
@@ -76,7 +76,7 @@ _ROWS = {
         "CPU sampling",
         "kernel",
         "attached",
-        "runq.length",
+        "runq.length, and in which code threads run: waits and failed calls have stacks still",
         "Linux 5.15 or later",
         ("PERFMON",),
         "sudo sysctl kernel.perf_event_paranoid=2",  # above that Debian and Ubuntu ask for CAP_SYS_ADMIN
@@ -165,7 +165,7 @@ def checks(answers: Mapping[str, str], program: str, root: Path = Path("/")) -> 
     mine = privileges(root)
     kernel = [_judge(_ROWS.get(name) or _hook(name), answer, mine, program) for name, answer in answers.items()]
     files = [_processes(mine, program, root), _pid_namespace(root), _pressure(root), _timed_programs(root)]
-    found = [*kernel, *files, _tracefs(mine, program, root), _bcc(), _nvml(root)]
+    found = [*kernel, *files, _tracefs(mine, program, root), _kernel_names(mine, program, root), _bcc(), _nvml(root)]
     return sorted(found, key=lambda check: TIERS.index(check.tier))
 
 
@@ -246,6 +246,21 @@ def _timed_programs(root: Path) -> Check:
         fix = "sudo sysctl kernel.bpf_stats_enabled=0"
         return Check(name, "kernel", "missing", "kernel.bpf_stats_enabled is on", costs, fix)
     return Check(name, "kernel", "ok", "kernel.bpf_stats_enabled is off", costs)
+
+
+def _kernel_names(mine: Privileges, program: str, root: Path) -> Check:
+    """Ask for the address of one function: zeros are what the kernel shows those who may not know."""
+    name, costs = "kernel symbols", "names of kernel frames in stacks: each of them prints as [unnamed]_[k]"
+    try:
+        with (root / "proc/kallsyms").open("rb") as lines:
+            first = next((line for line in lines if line[17:18] in (b"t", b"T")), b"")
+    except OSError as error:
+        return Check(name, "kernel", "missing", _cause(error), costs)
+    if first[:16].strip(b"0"):
+        return Check(name, "kernel", "ok", "readable", costs)
+    needs = ("SYSLOG",)
+    fix = "sudo sysctl kernel.kptr_restrict=1" if mine.holds(needs) else mine.fix(needs, program)
+    return Check(name, "kernel", "missing", "addresses are hidden", costs, fix)
 
 
 def _tracefs(mine: Privileges, program: str, root: Path) -> Check:
