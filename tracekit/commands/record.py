@@ -203,3 +203,5 @@ def _say(chosen: Options, summary: Summary) -> None:
         if not line.endswith(NO_DEVICE):  # nobody misses a GPU that is not there; a verdict that needs one says so
             click.echo(f"missing   {printable(line)}", err=True)
     click.echo(f"next      tracekit report {name}", err=True)
+    if chosen.stacks and not chosen.probes_only:
+        click.echo(f"          tracekit flamegraph {name} -o flame.svg", err=True)
