@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tracekit.analysis import flame, spanstacks
+from tracekit.analysis import flame, profile, spanstacks
 from tracekit.analysis.breakdown import ON_CPU
 from tracekit.analysis.spanstacks import EVERY, Code
 from tracekit.stacks import innermost, without_interpreter, without_lines
@@ -70,6 +70,28 @@ def of_span(summary: Summary, span: Span, where: Mapping[str, str] | None = None
     bands = spanstacks.compared(subject, found.tail_q)
     slow = {stack: ns for stack, ns in bands.weights.items() if stack[0] == flame.BANDS[1]}
     return whole, _heat(subject, slow, 3, bands.tail)
+
+
+def of_roles(summary: Summary) -> dict[str, tuple[Hot, ...]]:
+    """Return of each role the frames with the largest share of the time of its threads, if any were seen."""
+    accounts = {stack: held for stack, held in summary.stacks.items() if len(stack) > 2}
+    found = profile.wall(accounts, summary.running, summary.waiting, without_interpreter)
+    whole: dict[str, int] = {}
+    own: dict[str, dict[tuple[str, str], int]] = {}
+    for (role, *_), held in accounts.items():
+        whole[role] = whole.get(role, 0) + held.weight
+    for (role, _, state, *rest), ns in found.weights.items():
+        component, code = (rest[0], rest[2:]) if state == profile.BLOCKED and rest else (state, rest)
+        if code:
+            hot = own.setdefault(role, {})
+            place = component, _place(tuple(code))
+            hot[place] = hot.get(place, 0) + ns
+    return {role: _ranked(own[role], whole[role]) for role in sorted(own, key=lambda role: (-whole[role], role))}
+
+
+def _ranked(own: Mapping[tuple[str, str], int], whole: int) -> tuple[Hot, ...]:
+    ranked = sorted(own, key=lambda place: (-own[place], place))
+    return tuple(Hot(frame, does, own[does, frame] / whole, own[does, frame] / whole) for does, frame in ranked)
 
 
 def _subject(summary: Summary, wanted: Mapping[str, str]) -> Subject:

@@ -43,6 +43,7 @@ class Summary:
         counters: increase over the whole length.
         parts: of each `span.latency` and `db.latency` that the kernel saw something of.
         samples: of the code that spans were seen in (`stack.span`).
+        running, waiting: of the code that threads were seen in (`stack.oncpu`, `stack.offcpu`).
         unused: events of series that count calls of databases which others count too (analysis/sources.py).
         lossy, partial: intervals in which something was lost; that are known to lack data.
         complete: the recording has ended, so that *in_flight* and *open_calls* are known.
@@ -57,6 +58,8 @@ class Summary:
     stacks: Mapping[Stack, StackWeight] = field(default_factory=dict)
     parts: Mapping[Series, Parts] = field(default_factory=dict)
     samples: Mapping[Series, StackSamples] = field(default_factory=dict)
+    running: Mapping[Series, StackSamples] = field(default_factory=dict)
+    waiting: Mapping[Series, StackSamples] = field(default_factory=dict)
     unused: Mapping[Series, int] = field(default_factory=dict)
     processes: Sequence[Process] = ()
     in_flight: Sequence[InFlight] = ()

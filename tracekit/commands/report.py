@@ -71,6 +71,8 @@ def _read(recording: Recording) -> Summary:
         stacks=recording.stacks(),
         parts=recording.parts(metric=""),
         samples=recording.samples("stack.span"),
+        running=recording.samples("stack.oncpu"),
+        waiting=recording.samples("stack.offcpu"),
         processes=recording.processes(),
         in_flight=recording.in_flight(),
         open_calls=recording.open_calls(),

@@ -41,6 +41,7 @@ _SLOWEST = 5
 _CAUSES = 2
 _FRAMES = 5
 _FRAME = 40
+_ROLES = 4
 _LEAST = 0.005
 """Shares below half a percent are not worth a word."""
 
@@ -184,6 +185,17 @@ def _code_words(summary: Summary, span: spans.Span) -> list[str]:
             items = [_hot(hot) for hot in heat.frames[:_CAUSES] if hot.own >= _LEAST]
             lines += flow([f"    {words} {items[0]}", *items[1:]], 6) if items else []
     return lines
+
+
+def of_roles(summary: Summary) -> list[str]:
+    """Say in which code the threads of each role spent their time, where no spans tell."""
+    if any(series.metric == "span.latency" for series in summary.histograms):
+        return []
+    lines: list[str] = []
+    for role, frames in list(hottest.of_roles(summary).items())[:_ROLES]:
+        items = [_hot(hot) for hot in frames[:_CAUSES] if hot.own >= _LEAST]
+        lines += flow([f"  {fit(role, _FRAME)}: {items[0]}", *items[1:]], 4) if items else []
+    return [heading("Code by role", "share of its threads' time"), *lines] if lines else []
 
 
 def _hot(one: Hot) -> str:

@@ -77,6 +77,7 @@ def report(
         db_text.section(summary, recording.missing),
         own.section(summary),
         _walltime(summary),
+        span_text.of_roles(summary),
         _blocked(summary),
         span_text.loops(summary),
         _failures(summary, all_errors),
