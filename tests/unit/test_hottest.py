@@ -141,4 +141,5 @@ def test_without_spans_each_role_has_a_line_of_code(run: Run, tmp_path: Path) ->
     out = run("report", write(tmp_path / "y.tk", CONTENT))[1]
 
     assert "  worker: f (a.py) on-CPU 64 %, main (a.py) disk 19 %" in out.splitlines()
+    assert "  tracekit flamegraph draws it" in out.splitlines()
     assert "Code by role" not in run("report", write(tmp_path / "x.tk", slow_and_fast()))[1]

@@ -195,7 +195,8 @@ def of_roles(summary: Summary) -> list[str]:
     for role, frames in list(hottest.of_roles(summary).items())[:_ROLES]:
         items = [_hot(hot) for hot in frames[:_CAUSES] if hot.own >= _LEAST]
         lines += flow([f"  {fit(role, _FRAME)}: {items[0]}", *items[1:]], 4) if items else []
-    return [heading("Code by role", "share of its threads' time"), *lines] if lines else []
+    hint = "  tracekit flamegraph draws it"
+    return [heading("Code by role", "share of its threads' time"), *lines, hint] if lines else []
 
 
 def _hot(one: Hot) -> str:
