@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +17,12 @@ from tracekit.recording.reader import Recording
 from tracekit.report import text
 from tracekit.report.terminal import say
 from tracekit.units import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tracekit.records import Series
+    from tracekit.samples import StackSamples
 
 
 @click.command()
@@ -62,6 +69,7 @@ def command(file: Path, role: str, span: str, where: dict[str, str], all_errors:
 
 def _read(recording: Recording) -> Summary:
     counters, gauges = totals(recording.values())
+    samples = recording.samples()
     summary = Summary(
         duration_ns=recording.duration_ns,
         tiers=recording.host.tiers,
@@ -70,9 +78,9 @@ def _read(recording: Recording) -> Summary:
         gauges=gauges,
         stacks=recording.stacks(),
         parts=recording.parts(metric=""),
-        samples=recording.samples("stack.span"),
-        running=recording.samples("stack.oncpu"),
-        waiting=recording.samples("stack.offcpu"),
+        samples=_of(samples, "stack.span"),
+        running=_of(samples, "stack.oncpu"),
+        waiting=_of(samples, "stack.offcpu"),
         processes=recording.processes(),
         in_flight=recording.in_flight(),
         open_calls=recording.open_calls(),
@@ -82,6 +90,10 @@ def _read(recording: Recording) -> Summary:
         complete=recording.complete,
     )
     return db.once(summary)
+
+
+def _of(samples: Mapping[Series, StackSamples], metric: str) -> dict[Series, StackSamples]:
+    return {series: found for series, found in samples.items() if series.metric == metric}
 
 
 def _cut(summary: Summary, role: str) -> Summary:
