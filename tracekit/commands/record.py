@@ -71,7 +71,14 @@ _OPTIONS = (
     click.option(
         "--stack-hz", type=click.Choice(["49", "99"]), default="49", help="Samples of code a second, of each CPU [49]."
     ),
-    click.option("--role", "roles", type=role, multiple=True, help="Call processes whose name matches GLOB by NAME."),
+    click.option(
+        "--role",
+        "roles",
+        metavar="NAME=GLOB",
+        type=role,
+        multiple=True,
+        help="Call processes whose name matches GLOB by NAME.",
+    ),
 )
 
 
