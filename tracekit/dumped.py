@@ -20,7 +20,8 @@ class Thread:
         since_ns: how long it has been in this state; None: not known. Not *exactly*: at least so long.
         span: the innermost open span; "": none, or not known.
         frames: its stack, root first (hostile); empty: none could be taken.
-        sampled: the stack is of a moment shortly before or after: the thread runs, or does so again and again.
+        sampled: it does not stand still. State and stack are of one moment all the same, a sample of it taken shortly
+            before; *since_ns* is then how long that wait lasted.
     """
 
     pid: int

@@ -32,7 +32,8 @@ def command(groups: tuple[tuple[int, ...], ...], children: bool, native: bool, a
           epoll_wait (libc.so.6)
           select.<locals>.poll (selectors.py:468)
 
-    A thread that stands still is walked; one that runs is sampled for 200 ms.
+    A thread that stands still is walked; one that does not is sampled for up to
+    a second. State and frames of a thread are always of the same moment.
     `at least`: the wait began before tracekit came, and interrupts of its CPU
     are not in the time that the scheduler tells.
 
@@ -45,7 +46,8 @@ def command(groups: tuple[tuple[int, ...], ...], children: bool, native: bool, a
       sudo tracekit dump -p $(pgrep -o gunicorn) --children --native
       tracekit dump -p 4242 --json | jq '.processes[].threads[].state'
 
-    Exit codes: 0 done, 2 usage (no such process), 4 cannot (not allowed).
+    Exit codes: 0 done, 2 usage (no such process, a zombie, a kernel thread,
+    tracekit itself), 4 cannot (not allowed).
     """  # noqa: D301 - click takes the control character, not the two letters
     chosen = tuple(pid for group in groups for pid in group)
     if not chosen:

@@ -74,8 +74,8 @@ def _state(thread: Thread) -> str:
 
 
 def _notes(thread: Thread) -> list[str]:
-    if thread.sampled and thread.state != "running":
-        return [_dim("    (it runs now and then: this is where it last was)")]
+    if thread.sampled:
+        return [_dim("    (it does not stand still: state and frames are of a moment before this one)")]
     if all(map(_is_kernel, thread.frames)):
         return [_dim("    (nothing is known of its own code at this moment)")]
     return []

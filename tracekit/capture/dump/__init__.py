@@ -33,7 +33,7 @@ def take(pids: tuple[int, ...], *, children: bool) -> Dump:
     """
     tgids = check_pids(pids, os.getpid(), "look at")
     options = Options(Path(os.devnull), pids=tgids, children=children, errors=False, db=False, stack_hz=SAMPLE_HZ)
-    why = "the kernel's side does not find it"
+    why = "the iterator of tasks in the kernel does not show it"
     try:
         with closing(Kernel(options, tgids)) as kernel:
             found = traced(kernel)

@@ -26,11 +26,15 @@ if TYPE_CHECKING:
     from tracekit.capture.stacks.sleepers import Sleeper, Stood
     from tracekit.dumped import State
 
-STILL_S = 1.5
-"""How long threads are looked at."""
+_STILL_S, _THREAD_S = 4.0, 0.005
 MOST_PYTHON, MOST_NATIVE = 4096, 1024
 _TRIES = 3
 _REFUSED = "its memory may not be read (needs root, or CAP_SYS_PTRACE), or it has gone"
+
+
+def patience_s(threads: int) -> float:
+    """Return how long threads are looked at: on a busy machine tables of libraries take seconds."""
+    return _STILL_S + threads * _THREAD_S
 
 
 def untraced(tgids: Iterable[int], why: str) -> Dump:
@@ -48,8 +52,13 @@ def untraced(tgids: Iterable[int], why: str) -> Dump:
         wanted = list(tgids)
         refused = [tgid for tgid in wanted if walk.process(tgid) is None]
         if len(refused) == len(wanted):
-            fact = f"cannot look at process {wanted[0]}: it is not yours, and {why}"
-            raise MachineError(fact, "sudo with the full path of tracekit")
+            fact = f"cannot look at process {wanted[0]}: its memory may not be read, and {why}"
+            hint = (
+                "a process with no more rights than yours"
+                if not os.geteuid()
+                else "sudo with the full path of tracekit"
+            )
+            raise MachineError(fact, hint)
         spans = stack.enter_context(closing(OpenSpans(wanted)))
         processes = tuple(_Look(tgid, walk, spans).process() for tgid in wanted if tgid not in refused)
     return Dump(processes, (f"kernel frames, and what threads do that run: {why}", *problems(walk, wanted)))
@@ -86,7 +95,7 @@ class _Look:
     def process(self) -> Process:
         """Return what its threads do."""
         found: dict[int, Stood] = {}
-        deadline = time.monotonic() + STILL_S
+        deadline = time.monotonic() + patience_s(len(proc.threads(self._tgid)))
         for _ in range(_TRIES):  # a thread that wakes now and then is met asleep once
             threads = proc.threads(self._tgid)
             missing = [(each.pid, each.tgid) for each in threads if each.letter != "R" and each.pid not in found]
