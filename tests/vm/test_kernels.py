@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import subprocess
+import warnings
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 NO_MACHINE = 125
-COUNTS = [f"tests/kernel/test_{part}.py" for part in ("errors", "in_flight", "processes", "waits")]
+COUNTS = [f"tests/kernel/test_{part}.py" for part in ("errors", "in_flight", "processes", "stacks_kernels", "waits")]
 COUNTS += [
     "tests/kernel/test_span_truth.py::test_nested_spans_and_what_is_outside",
-    "tests/kernel/test_span_truth.py::test_tasks_of_asyncio_interleave",
-    "tests/kernel/test_span_parts.py::test_sleeping_and_working_add_up",
     "tests/kernel/test_db_redis.py::test_ways_to_read_and_write",
-    "tests/kernel/test_db_redis.py::test_a_connection_shared_with_a_child",
-    "tests/kernel/test_db_faults.py::test_backends_that_are_ended",
 ]
 """Tests that count and order. `scripts/vm-test` runs all; the rest takes half an hour more on an emulated CPU."""
+SAME_EVERYWHERE = [
+    "tests/kernel/test_errors.py::test_no_errors_means_none",
+    "tests/kernel/test_in_flight.py::test_a_wait_that_began_while_recorded_has_its_age",
+    "tests/kernel/test_in_flight.py::test_a_thread_that_was_woken_waits_for_a_cpu_and_nothing_else",
+    "tests/kernel/test_in_flight.py::test_the_wall_time_of_a_starved_thread_adds_up",
+    "tests/kernel/test_processes.py::test_a_process_id_used_again_is_another_process",
+    "tests/kernel/test_processes.py::test_children_of_python",
+]
+"""Of these, what has a recording of its own, up to a minute there, and asks no more of the kernel than the others."""
 
 
 def vm_test(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -30,9 +36,12 @@ def vm_test(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("series", ["6.1", "6.12"])
 def test_this_kernel_loads_the_programs_and_counts_right(series: str):
     """Its verifier accepts every program, and what they count is true there too."""
-    done = vm_test("-k", series, "-q", *COUNTS)
+    done = vm_test("-k", series, "-q", *COUNTS, *(f"--deselect={test}" for test in SAME_EVERYWHERE))
 
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    for line in done.stderr.splitlines():
+        if line.startswith("again: passed"):  # in the summary, as nobody reads what a test that passes has printed
+            warnings.warn(f"on Linux {series}: {line}", stacklevel=1)
     assert " passed" in done.stdout
 
 
