@@ -68,8 +68,8 @@ static long halve_rows(__u32 i, struct halving *search)
 	return 0;
 }
 
-// Find the row for *address* of the file behind *code*. Returns 0 if there is none.
-static __always_inline __u64 row_of_code(struct code *code, __u64 address)
+// Find the row for *address* of the file behind *code*, and its number. Returns 0 if there is none.
+static __always_inline __u64 row_of_code(struct code *code, __u64 address, __u32 *number)
 {
 	struct halving search = { .key = address, .low = code->first_row, .high = code->first_row + code->rows };
 	__u32 page = address >> UNWIND_PAGE_SHIFT, first = search.low;
@@ -85,6 +85,7 @@ static __always_inline __u64 row_of_code(struct code *code, __u64 address)
 		}
 	}
 	bpf_loop(ROW_STEPS, halve_rows, &search, 0);
+	*number = search.low;
 	return search.row;
 }
 
@@ -164,12 +165,43 @@ static __always_inline struct code *code_at(struct layout *layout, __u64 address
 	return address < code->end ? code : NULL;
 }
 
+// Find the row for *address*, as a rule where it was found the last time: the callers of most stacks are the same.
+static __always_inline __u64 row_at(struct native_place *place, __u64 address, struct code **code, __u32 *number)
+{
+	struct known_row *known = &place->s->known[(address ^ address >> 8) & (MAX_KNOWN_ROWS - 1)];
+	__u32 version = place->layout->version;
+	__u64 row;
+
+	if (known->address == address && known->version == version) {
+		*number = known->number;
+		return known->row;
+	}
+	*code = code_at(place->layout, address);
+	if (!*code || !(*code)->rows)
+		return 0;
+	row = row_of_code(*code, address - (*code)->bias, number);
+	if (!row || (row >> 32 & 7) == UNWIND_NONE)
+		return 0;
+	known->address = address;
+	known->row = row;
+	known->number = *number;
+	known->version = version;
+	return row;
+}
+
+// What tells a frame from others. A row is of one function, but for that of the PLT: two stacks that differ only in where
+// exactly they are in their functions are one.
+static __always_inline __u64 identity_of(__u64 row, __u32 number, __u64 pc)
+{
+	return row && (row >> 32 & 7) != UNWIND_PLT ? 1ULL << 63 | number : pc;
+}
+
 static long walk_native_frame(__u32 i, struct native_place *place)
 {
 	struct native_walk *walk = &place->s->native;
-	__u32 at = walk->at;
-	__u64 pc = walk->pc, row = 0;
-	struct code *code;
+	__u32 at = walk->at, number = 0;
+	__u64 pc = walk->pc, row;
+	struct code *code = NULL;
 
 	if (!pc)
 		return end_native(walk, NATIVE_WHOLE);
@@ -179,12 +211,9 @@ static long walk_native_frame(__u32 i, struct native_place *place)
 		place->s->words[at] = pc;
 	walk->at = at + 1;
 	walk->count++;
-	walk->hash = mixed(walk->hash, pc);
-	pc -= walk->called;	// a call may be the last instruction of its function
-	code = code_at(place->layout, pc);
-	if (code && code->rows)
-		row = row_of_code(code, pc - code->bias);
-	if (row && (row >> 32 & 7) != UNWIND_NONE)
+	row = row_at(place, pc - walk->called, &code, &number);	// a call may be the last instruction of its function
+	walk->hash = mixed(walk->hash, identity_of(row, number, pc));
+	if (row)
 		return step_by_row(walk, row);
 	if (step_by_pointer(walk))
 		return 1;

@@ -72,7 +72,7 @@ static __always_inline __u32 walk_user(struct scratch *s, struct task_struct *ta
 		natives = walk_native(s, layout, python);
 		if (natives > MAX_NATIVE_FRAMES)
 			natives = 0;
-		s->record.user = mixed(s->native.hash, task->tgid) | 1;
+		s->record.user = mixed(s->native.hash, (__u64)s->record.layout << 32 | task->tgid) | 1;
 	}
 	s->record.python = python;
 	s->record.natives = natives;

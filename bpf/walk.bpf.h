@@ -5,6 +5,7 @@
 
 enum { CHUNK_BYTES = 8192, CHUNK_WORDS = CHUNK_BYTES / 8, FRAME_WORDS = 16 };
 enum { MAX_WORDS = 256 };	// python, native and kernel frames of one record
+enum { MAX_KNOWN_ROWS = 256 };	// by address; of another one at the same place the earlier is forgotten
 enum who_walks { OF_SAMPLES, OF_SWITCHES, OF_FAILURES, OF_SLEEPERS, WALKERS };
 
 static const __u64 HASH_SEED = 0xcbf29ce484222325ULL, HASH_STEP = 0x9E3779B97F4A7C15ULL;
@@ -29,6 +30,13 @@ struct native_walk {
 	__u32 called;		// pc is a return address
 };
 
+struct known_row {		// what a search found
+	__u64 address;
+	__u64 row;
+	__u32 number;
+	__u32 version;		// of the layout in which it did
+};
+
 struct scratch {
 	struct stack_record record;	// and, right behind, its words
 	__u64 words[2 * MAX_WORDS];
@@ -37,6 +45,7 @@ struct scratch {
 	struct native_walk native;
 	__u64 frame[FRAME_WORDS];
 	__u64 chunk[CHUNK_WORDS + FRAME_WORDS];
+	struct known_row known[MAX_KNOWN_ROWS];
 };
 
 struct {			// a sample interrupts the programs of switches and calls, and these the iterator

@@ -76,7 +76,7 @@ _Static_assert(sizeof(struct code) == 40, "wire format changed: raise WIRE_VERSI
 struct layout {			// of the memory of a process
 	struct python python;
 	__u32 codes;
-	__u32 unused;
+	__u32 version;		// another one for whatever is different: walkers remember rows by it
 	struct code code[MAX_CODE];	// by address
 };
 

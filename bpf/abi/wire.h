@@ -9,7 +9,7 @@
 #include <linux/types.h>
 
 enum {
-	WIRE_VERSION = 4,
+	WIRE_VERSION = 5,
 	STEP_BITS = 7,		// linear steps per power of two: 2^7, HdrHistogram with 2 digits
 	SLOTS = 4608,		// 1 ns .. 2^42 ns in HdrHistogram's order
 	COMM_LEN = 16,

@@ -146,7 +146,7 @@ def test_a_layout_is_its_head_and_mappings(header: Btf) -> None:
     """struct layout is packed in two parts: that of Python and the number of mappings, then these."""
     members = {member["name"]: member["bits_offset"] // 8 for member in header.named("STRUCT", "layout")["members"]}
 
-    assert members == {"python": 0, "codes": stacks.PYTHON.size, "unused": stacks.PYTHON.size + 4, "code": HEAD}
+    assert members == {"python": 0, "codes": stacks.PYTHON.size, "version": stacks.PYTHON.size + 4, "code": HEAD}
     assert header.named("STRUCT", "layout")["size"] == stacks.LAYOUT_BYTES == HEAD + stacks.MAX_CODE * stacks.CODE.size
 
 

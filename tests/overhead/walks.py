@@ -33,7 +33,8 @@ NUMBER = 1
 _PATIENCE_S = 30
 _EVENT = struct.pack("=IIQQQQQ", 1, 112, 0, wire.SAMPLE_HZ, 0, 0, 1 << 10)
 """struct perf_event_attr: of software, cpu-clock, a frequency."""
-_PYTHON, _CODES = slice(0, layout.PYTHON.size), slice(layout.PYTHON.size, layout.LAYOUT_HEAD.size)
+_PYTHON, _CODES = slice(0, layout.PYTHON.size), slice(layout.PYTHON.size, layout.LAYOUT_HEAD.size - 4)
+_VERSION = slice(_CODES.stop, layout.LAYOUT_HEAD.size)
 _POLL_S = 0.1
 _KIND = 4 + layout.STACK_SPANS + 7
 """Place of the kind in a record."""
@@ -53,6 +54,7 @@ class _Walker:
     def __init__(self, pid: int, kernel: Kernel, programs: Programs) -> None:
         self._pid, self._kernel, self._programs = pid, kernel, programs
         self._layout = self._learn()
+        self._version = int.from_bytes(self._layout[_VERSION], "little")
 
     def _learn(self) -> bytes:
         """Return the layout of the process once all of its tables have come."""
@@ -74,6 +76,8 @@ class _Walker:
             content[_PYTHON] = bytes(layout.PYTHON.size)
         if not native:
             content[_CODES] = bytes(_CODES.stop - _CODES.start)
+        self._version += 1
+        content[_VERSION] = self._version.to_bytes(4, "little")
         self._programs.set_layout(NUMBER, bytes(content))
         self._programs.give_layout(self._pid, NUMBER)
         time.sleep(_POLL_S)

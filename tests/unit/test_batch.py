@@ -19,8 +19,8 @@ def test_equal_samples_add_up_and_are_forgotten_at_the_tick(tmp_path: Path) -> N
     with committing.begin(tmp_path / "x.tk") as writer:
         batch = Batch(writer)
         for bucket, frames in ((7, ("a",)), (7, ("a",)), (8, ("a",)), (7, ("a", "b"))):
-            batch.sample(committing.SEEN, bucket, frames, 5, 1)
-        batch.sample(other, 0, ("a",), 3, 2)
+            batch.sample(batch.place(committing.SEEN, bucket, frames), 5, 1)
+        batch.sample(batch.place(other, 0, ("a",)), 3, 2)
         writer.append(batch.tick(Interval(0, 1), []))
         assert batch.tick(Interval(1, 2), []).samples == []
         writer.finish([], {})

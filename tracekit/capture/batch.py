@@ -55,11 +55,14 @@ class Batch:
         """Add one of the slowest spans of a series."""
         self._exemplars.append(replace(one, series=self._writer.series(series)))
 
-    def sample(self, series: Series, bucket: int, frames: tuple[str, ...], weight: int, count: int) -> None:
-        """Add weight and events of a stack to a series of kind stacks; *bucket*: of the span's latency, else 0."""
-        row = self._writer.series(series), bucket, self._writer.stack(frames)
-        before = self._samples.get(row, (0, 0))
-        self._samples[row] = before[0] + weight, before[1] + count
+    def place(self, series: Series, bucket: int, frames: tuple[str, ...]) -> tuple[int, int, int]:
+        """Return where a stack of a series of kind stacks is counted, in any batch; *bucket*: of the span's latency."""
+        return self._writer.series(series), bucket, self._writer.stack(frames)
+
+    def sample(self, place: tuple[int, int, int], weight: int, count: int) -> None:
+        """Add weight and events of a stack to a series of kind stacks."""
+        before = self._samples.get(place, (0, 0))
+        self._samples[place] = before[0] + weight, before[1] + count
 
     def tick(self, interval: Interval, losses: list[Loss], *, partial: bool = False) -> Tick:
         """Return all that was gathered, and forget it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import compress
 from typing import TYPE_CHECKING
 
 from tracekit.capture import wire
@@ -71,10 +72,9 @@ def _merge_heads(heads: list[tuple[int, ...]]) -> tuple[int, int, int, int]:
 
 def _spread(packed: int, group: int, slots: list[int], counts: list[int]) -> None:
     """Append the non-zero lanes of a group."""
-    for number, count in enumerate(lanes(packed, _GROUP_BYTES), group * wire.GROUP):
-        if count:
-            slots.append(number)
-            counts.append(count)
+    found = lanes(packed, _GROUP_BYTES)
+    slots.extend(compress(range(group * wire.GROUP, (group + 1) * wire.GROUP), found))
+    counts.extend(filter(None, found))
 
 
 def lanes(packed: int, size: int) -> list[int]:

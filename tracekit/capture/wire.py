@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-WIRE_VERSION = 4
+WIRE_VERSION = 5
 STEP_BITS = 7
 GROUP = 1 << STEP_BITS
 """Slots of one power of two; `head.groups` says which groups were touched."""

@@ -39,6 +39,7 @@ STANDING_S = 1.0
 """How long it looks where threads stand that wait still: the longest waits come first."""
 _BLOCKED = wire.TASK_STATES.index("blocked")
 _PAUSE_S = 0.02
+_MOST_PLACES = 1 << 14
 
 
 class _About(NamedTuple):
@@ -72,7 +73,8 @@ class Stacks:
         self._memories = Memories(programs, self._texts.symbols)
         self._rows: defaultdict[tuple[_About, _Stack], list[int]] = defaultdict(lambda: [0, 0])
         self._spans: dict[tuple[int, int], dict[tuple[int, int, _Stack], list[int]]] = {}
-        self._whole: defaultdict[tuple[Series, int, Frames], list[int]] = defaultdict(lambda: [0, 0])
+        self._places: dict[tuple[_About, _Stack], tuple[int, int, int]] = {}
+        self._whole: defaultdict[tuple[int, int, int], list[int]] = defaultdict(lambda: [0, 0])
         self._given_up = 0
         self._sleepers = programs.sleepers
         self._walk = Walk(self._memories.layouts, self._texts.symbols)
@@ -100,9 +102,8 @@ class Stacks:
     def drain(self, ended: Iterable[SlowSpan]) -> None:
         """Take the stacks that have come; *ended*: spans that ended before, and have some."""
         found = list(self._samples.drain())
-        users = {
-            sample.user: self._samples.users[sample.user] for sample in found if sample.user in self._samples.users
-        }
+        known = self._samples.users
+        users = {sample.user: known[sample.user] for sample in found if sample.user in known}
         self._memories.adopt(users.values())
         self._texts.learn(users, self._memories)  # before what has become another program is looked at
         self._memories.learn(self._samples.wanted, self._samples.outgrown)
@@ -142,22 +143,30 @@ class Stacks:
         """Gather what has its names; the rest stays for the next interval."""
         rows, later = self._rows, []
         self._rows = defaultdict(lambda: [0, 0])
-        for place, (weight, count) in rows.items():
-            about, stack = place
-            frames = self._frames(stack)
-            if frames is None or not self._names.is_known(about.span):
-                later.append((place, [weight, count]))
-                continue
-            self._sample(batch, about, frames, weight, count)
+        for row, (weight, count) in rows.items():
+            place = self._places.get(row) or self._place(batch, *row)
+            if place is None:
+                later.append((row, [weight, count]))
+            else:
+                self._sample(batch, place, weight, count)
         self._rows.update(later)
         for about, frames, weight in self._standing:
-            self._sample(batch, about, frames, weight, 1)
+            self._sample(batch, batch.place(self._series(about), 0, frames), weight, 1)
         self._standing = []
 
-    def _sample(self, batch: Batch, about: _About, frames: Frames, weight: int, count: int) -> None:
-        series, bucket = self._series(about), max(0, about.bucket)
-        batch.sample(series, bucket, frames, weight, count)
-        whole = self._whole[series, bucket, frames]
+    def _place(self, batch: Batch, about: _About, stack: _Stack) -> tuple[int, int, int] | None:
+        """Return where in the recording a stack is counted; None: it has no names yet."""
+        frames = self._frames(stack)
+        if frames is None or not self._names.is_known(about.span):
+            return None
+        if len(self._places) >= _MOST_PLACES:
+            self._places.clear()
+        place = self._places[about, stack] = batch.place(self._series(about), max(0, about.bucket), frames)
+        return place
+
+    def _sample(self, batch: Batch, place: tuple[int, int, int], weight: int, count: int) -> None:
+        batch.sample(place, weight, count)
+        whole = self._whole[place]
         whole[0] += weight
         whole[1] += count
 
@@ -183,7 +192,7 @@ class Stacks:
     def whole(self, batch: Batch) -> None:
         """Gather all since the recording began, as of the last `collect`."""
         for place, (weight, count) in self._whole.items():
-            batch.sample(*place, weight, count)
+            batch.sample(place, weight, count)
 
     def forget(self, living: Collection[int]) -> None:
         """Let go of processes that have ended, and of spans that nobody will end."""

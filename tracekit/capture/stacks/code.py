@@ -31,6 +31,7 @@ _MOST_TEXT = 1024  # characters
 _MOST_TABLE = 1 << 18  # bytes, as the next two
 _ALL_TABLES = 1 << 22
 _COMPARED_TABLE = 1 << 10
+_BATCH = memory.MOST_PIECES // 4  # of code objects, each with four pieces
 _ENCODINGS = {1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}  # by bytes of a character
 _STATE_SHIFT, _STATE_SHIFT_14 = 2, 16  # where the kind is in the state of a str: behind `interned`
 _TEXT, _SIZE, _FIRST = struct.Struct("<16xq8xI"), struct.Struct("<16xq"), struct.Struct("<i")
@@ -89,13 +90,17 @@ class _Code:
 
     Attributes:
         compared: pieces of memory: its head, and what parts.compared() says.
+        vectors, size: the same, for memory.whole().
         made_of: hash of its head and of what is compared.
-        bytes_seen: hash of all bytes that were compared last; where they are the same they mean the same.
+        bytes_seen: hash of all bytes that were compared last, but for the count of references; where they are the same
+            they mean the same.
         lines: by code unit.
     """
 
     parts: _Parts
     compared: list[Piece]
+    vectors: bytes
+    size: int
     made_of: int
     bytes_seen: int
     name: str
@@ -110,6 +115,7 @@ class Codes:
     def __init__(self, pid: int, interpreter: Interpreter, cwd: str = "", reader: Reader = memory.read) -> None:
         """*cwd*: from which files are named; "": not known. *reader* stands in for memory.read."""
         self._read, self._interpreter, self._cwd = partial(reader, pid), interpreter, cwd
+        self._whole = partial(memory.whole, pid) if reader is memory.read else None
         self._codes: dict[int, _Code] = {}
         self._kinds: dict[int, bool] = {}
         at = interpreter.offsets
@@ -125,7 +131,7 @@ class Codes:
         wanted: dict[int, set[int]] = {}
         for word in words:
             if word != PYTHON_ENTERED:
-                wanted.setdefault(word >> PYTHON_UNIT_BITS << 4, set()).add(word & PYTHON_NO_UNIT)
+                wanted.setdefault(code_of(word), set()).add(word & PYTHON_NO_UNIT)
         with contextlib.suppress(OSError):  # it has gone: what was known of it stays
             self._refresh(wanted)
         return {
@@ -133,6 +139,35 @@ class Codes:
             for address, units in wanted.items()
             for unit in units
         }
+
+    def hold(self, addresses: Iterable[int]) -> bool:
+        """
+        Tell whether there are known code objects at all *addresses*, as they were when they were last compared.
+
+        A quick look: one read, and what changes as code runs counts as a change. Of a process that has gone all hold.
+        """
+        codes = [self._codes.get(address) for address in addresses]
+        if not codes:
+            return True
+        try:
+            return all(self._are_the_same(codes[at : at + _BATCH]) for at in range(0, len(codes), _BATCH))
+        except OSError:
+            return None not in codes
+
+    def _are_the_same(self, codes: list[_Code | None]) -> bool:
+        known = [code for code in codes if code]
+        if len(known) < len(codes) or not self._whole:
+            return False
+        content = self._whole(b"".join([code.vectors for code in known]), sum([code.size for code in known]))
+        if content is None:
+            return False
+        at = 0
+        for code in known:
+            end = at + code.size
+            if hash(content[at + _TYPE : end]) != code.bytes_seen or not self._is_alive(_pointer(content, at)):
+                return False
+            at = end
+        return True
 
     def _text(self, code: _Code | None, unit: int) -> str:
         if code is None:
@@ -144,7 +179,8 @@ class Codes:
     def _refresh(self, wanted: dict[int, set[int]]) -> None:
         """Make `_codes` say of each address what is there now."""
         stale = [address for address in wanted if address not in self._codes]
-        stale += self._changed([address for address in wanted if address in self._codes])
+        known = [address for address in wanted if address in self._codes]
+        stale += [] if self.hold(known) else self._changed(known)
         fresh = self._fresh(stale)
         for address in stale:
             self._codes.pop(address, None)
@@ -171,7 +207,7 @@ class Codes:
 
     def _is_same(self, code: _Code, head: bytes, parts: list[bytes | None]) -> bool:
         """Tell by all bytes, of which a few change as it runs; else by what they say."""
-        seen = hash((head[_TYPE:], *parts))
+        seen = _bytes_of(head, parts)
         if seen != code.bytes_seen or not self._is_alive(_pointer(head)):
             if _made_of(self._head(head), parts) != code.made_of:
                 return False
@@ -181,9 +217,8 @@ class Codes:
     def _fresh(self, addresses: list[int]) -> dict[int, _Code]:
         """Return the code objects that are at *addresses*."""
         contents = self._read([(address, self._head_size) for address in addresses])
-        heads = {
-            address: head for address, content in zip(addresses, contents, strict=True) if (head := self._head(content))
-        }
+        raw = dict(zip(addresses, contents, strict=True))
+        heads = {address: head for address, content in raw.items() if (head := self._head(content))}
         found = self._parts(heads)
         contents = self._read([piece for parts in found.values() for piece in parts.compared()])
         rest, fresh = iter(contents), {}
@@ -194,7 +229,9 @@ class Codes:
                 texts = [text.decoded(piece or b"") for text, piece in zip(parts.texts, pieces, strict=False)]
                 name, file = texts or ("", "")
                 file, compared = shortened(file, self._cwd), [(address, self._head_size), *compared]
-                fresh[address] = _Code(parts, compared, made_of, 0, name, file, heads[address].first, {})
+                known = memory.vectors(compared), sum(size for _, size in compared), made_of
+                seen = _bytes_of(raw[address] or b"", pieces)
+                fresh[address] = _Code(parts, compared, *known, seen, name, file, heads[address].first, {})
         return fresh
 
     def _head(self, content: bytes | None) -> _Head | None:
@@ -274,6 +311,11 @@ class Codes:
                 code.lines |= lines(content, code.first, self._interpreter.minor, units)
 
 
+def code_of(word: int) -> int:
+    """Return the address of the code object of a frame, down to a multiple of 16."""
+    return word >> PYTHON_UNIT_BITS << 4
+
+
 def is_code_type(read: Read, address: int, interpreter: Interpreter) -> bool:
     """Tell whether the type of an object is PyCode_Type: by its address, else by its name."""
     if interpreter.code_type:
@@ -289,6 +331,11 @@ def shortened(file: str, cwd: str) -> str:
         return installed[1]
     inside = cwd.rstrip("/") + "/"
     return file[len(inside) :] if cwd and file.startswith(inside) and file != inside else file
+
+
+def _bytes_of(head: bytes, parts: list[bytes | None]) -> int:
+    """Return what is the same where nothing but the count of references is another."""
+    return hash(b"".join([head[_TYPE:], *(part or b"" for part in parts)]))
 
 
 def _made_of(head: _Head | None, parts: list[bytes | None]) -> int:

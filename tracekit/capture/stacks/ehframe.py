@@ -6,7 +6,8 @@ Unwinding rows of an ELF file, from its .eh_frame.
     table = ehframe.table(descriptor)
     table.rows, table.pages
 
-A row (bpf/abi/stacks.h) holds from its address on until that of the next one. The functions of a file often share
+A row (bpf/abi/stacks.h) holds from its address on until that of the next one, and each function begins with one of its
+own: by its row walkers tell in which function an address is. The functions of a file often share
 their programs of instructions but for where they begin, so each program is run once. Nothing of the file is believed:
 sizes are bounded, all that is wrong is a NotElfError, and the time grows with the size alone.
 
@@ -91,19 +92,15 @@ def rows(content: bytes, address: int) -> array[int]:
     except (IndexError, ValueError, struct.error):
         raise NotElfError("its unwinding tables are torn") from None
     result: list[int] = []
-    last, following = _END, iter(functions[1:])
+    following = iter(functions[1:])
     for begin, size, program in functions:
         after = next(following, (_LAST, 0, program))[0]
         upto = min(size, after - begin)
         if upto <= 0:
             continue
-        part = [begin + row for row in program] if program[-1] & ADDRESS < upto else _cut(program, begin, upto)
-        if part[0] >> 32 == last >> 32:
-            del part[0]
+        result += [begin + row for row in program] if program[-1] & ADDRESS < upto else _cut(program, begin, upto)
         if begin + upto + _PADDING <= after:
-            part.append(_END | begin + upto)
-        result += part
-        last = result[-1] if result else _END
+            result.append(_END | begin + upto)
         if len(result) > MAX_UNWIND_ROWS:
             raise NotElfError("it has more unwinding rows than there is room for")
     return array("Q", result)

@@ -38,6 +38,7 @@ _MOST_LIBRARIES = 4096
 _WORD = 8
 _AGAIN_S = 1.0
 _U64 = (1 << 64) - 1
+_VERSIONS = 1 << 32
 _OF_KERNEL = Identity(0, 0, 0, 0)
 
 
@@ -78,6 +79,7 @@ class Layouts:
         self._asked: dict[int, Library] = {}
         self._refused: set[tuple[bytes, int]] = set()
         self._questions = 0
+        self._version = 0
         self._changed = False
         self._told = 0.0
         self._next_row = self._next_page = 0
@@ -114,7 +116,8 @@ class Layouts:
             if file not in known:
                 known[file] = self.library(process, mapping, avoided)
         codes = b"".join(_code(each, known[each.device, each.inode, each.path]) for each in found)
-        return (LAYOUT_HEAD.pack(python, len(found), 0) + codes).ljust(LAYOUT_BYTES, b"\0")
+        self._version = (self._version + 1) % _VERSIONS
+        return (LAYOUT_HEAD.pack(python, len(found), self._version) + codes).ljust(LAYOUT_BYTES, b"\0")
 
     def poll(self) -> bool:
         """Take the tables that have come, and tell whether layouts must be packed again: once a second at most."""

@@ -163,6 +163,10 @@ class Memories:
                 names |= self._codes[asked].names(word for word in wanted if names.get(word, UNREADABLE) == UNREADABLE)
         return names
 
+    def hold(self, tgid: int, addresses: set[int]) -> bool:
+        """Tell whether the code objects of a process at *addresses* have the names that they had (Codes.hold)."""
+        return not addresses or (tgid in self._codes and self._codes[tgid].hold(addresses))
+
     def owner(self, user: User) -> int:
         """Return the process whose memory a stack was walked by: a child's may be its parent's."""
         return self._owners.get(user.layout, user.tgid)

@@ -26,7 +26,9 @@ Reader = Callable[[int, Sequence[Piece]], list[bytes | None]]
 """read(), or what stands in for it: memory that was kept."""
 MOST_BYTES = 1 << 20
 """Of one piece; what is larger counts as not readable."""
-_CALL_PIECES, _CALL_BYTES = 1024, 16 << 20  # IOV_MAX
+MOST_PIECES = 1024
+"""Of one call (IOV_MAX)."""
+_CALL_BYTES = 16 << 20
 _MOST_ADDRESS = 1 << 56
 
 
@@ -56,10 +58,25 @@ def read(pid: int, pieces: Sequence[Piece]) -> list[bytes | None]:
     return found
 
 
+def vectors(pieces: Sequence[Piece]) -> bytes:
+    """Return *pieces* as whole() takes them; joined they are those of all."""
+    return struct.pack(f"{2 * len(pieces)}Q", *chain.from_iterable(pieces))
+
+
+def whole(pid: int, there: bytes, size: int) -> bytes | None:
+    """
+    Return the memory of at most MOST_PIECES vectors() that have *size* bytes together, None if any cannot be read.
+
+    Raises as read().
+    """
+    here = ctypes.create_string_buffer(size or 1)
+    return here.raw[:size] if _call(pid, ctypes.addressof(here), size, there) == size else None
+
+
 def _fit_one_call(pieces: Sequence[Piece]) -> bool:
     """Tell whether one call can read them, as it almost always can."""
     sizes = [size for address, size in pieces if 0 < address < _MOST_ADDRESS and 0 <= size <= MOST_BYTES]
-    return len(sizes) == len(pieces) <= _CALL_PIECES and sum(sizes) <= _CALL_BYTES
+    return len(sizes) == len(pieces) <= MOST_PIECES and sum(sizes) <= _CALL_BYTES
 
 
 def _can_be(address: int, size: int) -> bool:
@@ -69,7 +86,7 @@ def _can_be(address: int, size: int) -> bool:
 def _batch(wanted: list[int], pieces: Sequence[Piece]) -> list[int]:
     """Return the first of *wanted* that one call can read."""
     room, batch = _CALL_BYTES, []
-    for i in wanted[:_CALL_PIECES]:
+    for i in wanted[:MOST_PIECES]:
         room -= pieces[i][1]
         if room < 0:
             break
@@ -81,7 +98,7 @@ def _contents(pid: int, pieces: Sequence[Piece]) -> list[bytes | None]:
     """Read *pieces*: by one call, and one more for each piece that cannot be read."""
     ends = [0, *accumulate(size for _, size in pieces)]
     here = ctypes.create_string_buffer(ends[-1] or 1)
-    there = struct.pack(f"{2 * len(pieces)}Q", *chain.from_iterable(pieces))
+    there = vectors(pieces)
     bad, first = set(), 0
     while first < len(pieces):
         got = _call(pid, ctypes.addressof(here) + ends[first], ends[-1] - ends[first], there[first * _VECTOR_BYTES :])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tracekit.capture.stacks import layout
+from tracekit.capture.stacks.code import code_of
 from tracekit.capture.stacks.kallsyms import Kernel
 from tracekit.capture.stacks.merging import CUT, STARTING, UNREADABLE, merge
 from tracekit.capture.stacks.symbols import Symbols
@@ -20,6 +21,14 @@ Frames = tuple[str, ...]
 Python = tuple[str | None, ...]
 """Frames innermost first; None where C called the interpreter."""
 
+
+class _Learnt(NamedTuple):
+    """Python frames of a stack by their number, and the addresses of their code objects."""
+
+    number: int
+    codes: frozenset[int]
+
+
 _MOST_KEPT = 1 << 16
 _MARKS = {layout.PYTHON_CUT: CUT, layout.PYTHON_STARTING: STARTING, layout.PYTHON_UNREADABLE: UNREADABLE}
 
@@ -32,7 +41,7 @@ class Texts:
         self._kernel = Kernel()
         self._numbers: dict[Python, int] = {(): 0}
         self._pythons: list[Python] = [()]
-        self._last: dict[int, int] = {}
+        self._last: dict[int, _Learnt] = {}
         self._kept: dict[tuple[int, int, int], Frames] = {}
         self._merged: dict[tuple[int, Frames, Frames, bool], Frames] = {}
 
@@ -42,22 +51,35 @@ class Texts:
         return [self._kernel.problem] if self._kernel.problem else []
 
     def learn(self, users: Mapping[int, User], memories: Memories) -> None:
-        """Name the Python frames of stacks that were seen just now."""
-        words: dict[tuple[int, int], set[int]] = {}
-        for user in users.values():
-            words.setdefault((user.tgid, user.layout), set()).update(user.python)
-        names = {place: memories.python_names(*place, found) for place, found in words.items()}
+        """Name the Python frames of stacks that were seen just now: new ones, and all where code has changed."""
+        if len(self._last) >= _MOST_KEPT:
+            self._last.clear()
+        places: dict[tuple[int, int], list[int]] = {}
         for ident, user in users.items():
-            python = _python(user, names[user.tgid, user.layout])
+            places.setdefault((user.tgid, user.layout), []).append(ident)
+        for (tgid, number), idents in places.items():
+            fresh = [ident for ident in idents if ident not in self._last]
+            codes = {code for ident in idents if ident in self._last for code in self._last[ident].codes}
+            if not memories.hold(tgid, codes):
+                fresh = idents
+            if fresh:
+                names = memories.python_names(tgid, number, {word for ident in fresh for word in users[ident].python})
+                self._name({ident: users[ident] for ident in fresh}, names)
+
+    def _name(self, users: Mapping[int, User], names: Mapping[int, str]) -> None:
+        for ident, user in users.items():
+            python = _python(user, names)
             number = self._numbers.get(python)
             if number is None:
                 number = self._numbers[python] = len(self._pythons)
                 self._pythons.append(python)
-            self._last[ident] = number
+            codes = frozenset(code_of(word) for word in user.python if word != layout.PYTHON_ENTERED)
+            self._last[ident] = _Learnt(number, codes)
 
     def python_of(self, ident: int) -> int:
         """Return the number of the Python frames that a stack of the user's side had when it was last learnt."""
-        return self._last.get(ident, 0)
+        learnt = self._last.get(ident)
+        return learnt.number if learnt else 0
 
     def frames(
         self, stack: tuple[int, int, int], user: User | None, kernel: Sequence[int], memories: Memories
