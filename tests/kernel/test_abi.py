@@ -130,6 +130,17 @@ def fields_of(layout: struct.Struct) -> list[Field]:
     return found
 
 
+def test_what_is_looked_at_in_a_record_is_there(header: Btf) -> None:
+    """Fields that are read without unpacking the rest."""
+    members = {
+        member["name"]: member["bits_offset"] // 8 for member in header.named("STRUCT", "stack_record")["members"]
+    }
+
+    found = {"python": stacks.PYTHON_AT, "natives": stacks.NATIVES_AT, "native_end": stacks.NATIVE_END_AT}
+
+    assert found.items() <= members.items()
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_formats_are_the_structs(header: Btf, name: str) -> None:
     """Every field that Python unpacks is a field of the C struct, in place and size; sizes agree."""

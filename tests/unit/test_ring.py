@@ -43,3 +43,20 @@ def test_a_record_that_wraps_is_read_in_one_piece(before_end: int) -> None:
     producer.write(b"next")
 
     assert list(Ring(producer.file, SIZE).drain()) == [content, b"next"]
+
+
+def test_what_is_peeked_at_stays() -> None:
+    """Each record is seen once by peek(), and comes out of drain() all the same; the room is taken until then."""
+    producer = Producer(0)
+    ring = Ring(producer.file, SIZE)
+
+    producer.write(b"one")
+    producer.write(b"left out", DISCARD)
+    first, again = list(ring.peek()), list(ring.peek())
+    producer.write(b"two")
+    later, used = list(ring.peek()), ring.used_bytes
+
+    assert (first, again, later) == ([b"one"], [], [b"two"])
+    assert used == producer.at
+    assert list(ring.drain()) == [b"one", b"two"]
+    assert (ring.used_bytes, list(ring.peek())) == (0, [])

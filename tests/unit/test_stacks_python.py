@@ -223,6 +223,37 @@ def test_texts_and_tables_of_any_size(corrupt: Target):
     assert negative == UNREADABLE
 
 
+@pytest.mark.parametrize("what", ["code_name", "code_file", "code_first", "references", "text"])
+def test_code_that_has_changed_does_not_hold(corrupt: Target, what: str):
+    """The quick look sees all that a code object is told from another by, and that it was freed."""
+    at, code, words = corrupt.interpreter.offsets, corrupt.code("re"), corrupt.words("re")
+    known = {word >> PYTHON_UNIT_BITS << 4 for word in words if word != PYTHON_ENTERED}
+    codes = Codes(corrupt.pid, corrupt.interpreter)
+
+    unknown = codes.hold(known)
+    codes.names(words)
+    before = codes.hold(known), codes.hold([])
+    where = code if what == "references" else code + getattr(at, what, 0)
+    if what == "text":
+        where = corrupt.pointer(code + at.code_name) + at.text_ascii
+    corrupt.write(where, 0 if what == "references" else corrupt.pointer(where) ^ 0xFF)
+
+    assert (unknown, before, codes.hold(known)) == (False, (True, True), False)
+
+
+def test_the_code_of_who_has_gone_holds():
+    """What is known stays known, and what is not does not become it."""
+    with running(PYTHONS[0], PROGRAM, cwd="/") as (process, said):
+        target = Target(process, said)
+        known, other = target.code("re"), 1 << 20
+        codes = Codes(target.pid, target.interpreter)
+        codes.names(target.words("re"))
+        process.kill()
+        process.wait()
+
+        assert (codes.hold([known]), codes.hold([known, other])) == (True, False)
+
+
 def test_where_the_caller_is_named_from():
     """Behind where modules and packages are installed, else from the working directory on."""
     assert (

@@ -25,6 +25,7 @@ class Ring:
     def __init__(self, descriptor: int, size: int) -> None:
         self.descriptor = descriptor
         self._mask = size - 1
+        self._peeked = 0
         self._consumer = mmap.mmap(descriptor, mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         length = mmap.PAGESIZE + size
         self._producer = mmap.mmap(descriptor, length, mmap.MAP_SHARED, mmap.PROT_READ, offset=mmap.PAGESIZE)
@@ -32,6 +33,27 @@ class Ring:
     def drain(self) -> Iterator[bytes]:
         """Yield all records that are complete, oldest first, and free their room."""
         (at,) = _POSITION.unpack_from(self._consumer)
+        for after, record in self._from(at):
+            _POSITION.pack_into(self._consumer, 0, after)
+            if record is not None:
+                yield record
+
+    def peek(self) -> Iterator[bytes]:
+        """Yield the complete records that drain() will, but for those that this has yielded before."""
+        (at,) = _POSITION.unpack_from(self._consumer)
+        for after, record in self._from(max(at, self._peeked)):
+            self._peeked = after
+            if record is not None:
+                yield record
+
+    @property
+    def used_bytes(self) -> int:
+        """How much room is taken."""
+        end, at = _POSITION.unpack_from(self._producer)[0], _POSITION.unpack_from(self._consumer)[0]
+        return int(end - at)
+
+    def _from(self, at: int) -> Iterator[tuple[int, bytes | None]]:
+        """Yield where each complete record ends, and the record; None: it was given up."""
         (end,) = _POSITION.unpack_from(self._producer)
         while at < end:
             start = mmap.PAGESIZE + (at & self._mask)
@@ -42,6 +64,4 @@ class Ring:
             record = self._producer[start + _HEADER.size : start + _HEADER.size + size]
             record += self._producer[mmap.PAGESIZE : mmap.PAGESIZE + size - len(record)]
             at += -(-(size + _HEADER.size) // 8) * 8
-            _POSITION.pack_into(self._consumer, 0, at)
-            if not length & _DISCARD:
-                yield record
+            yield at, None if length & _DISCARD else record

@@ -69,6 +69,8 @@ class Stacks:
     def __init__(self, programs: Programs, names: Names) -> None:
         self._names = names
         self._samples = Samples(programs.records, programs.forget)
+        self._has_news = programs.has_news
+        self._ended: list[SlowSpan] = []
         self._texts = Texts()
         self._memories = Memories(programs, self._texts.symbols)
         self._rows: defaultdict[tuple[_About, _Stack], list[int]] = defaultdict(lambda: [0, 0])
@@ -100,7 +102,16 @@ class Stacks:
         self._memories.learn(set(living), set())
 
     def drain(self, ended: Iterable[SlowSpan]) -> None:
-        """Take the stacks that have come; *ended*: spans that ended before, and have some."""
+        """
+        Take the stacks that have come, if they cannot wait; *ended*: spans that ended before, and have some.
+
+        Those that are known wait for collect(): they only have to be counted, and their code objects compared.
+        """
+        self._ended += ended
+        if self._has_news() or self._memories.is_busy:
+            self._take()
+
+    def _take(self) -> None:
         found = list(self._samples.drain())
         known = self._samples.users
         users = {sample.user: known[sample.user] for sample in found if sample.user in known}
@@ -110,8 +121,9 @@ class Stacks:
         for sample in found:
             if sample.weight:
                 self._add(sample)
-        for slow in ended:
+        for slow in self._ended:
             self._end(slow)
+        self._ended = []
 
     def _add(self, sample: Sample) -> None:
         stack = _Stack(sample.user, self._texts.python_of(sample.user), sample.kernel)
@@ -141,6 +153,7 @@ class Stacks:
 
     def collect(self, batch: Batch) -> None:
         """Gather what has its names; the rest stays for the next interval."""
+        self._take()
         rows, later = self._rows, []
         self._rows = defaultdict(lambda: [0, 0])
         for row, (weight, count) in rows.items():
@@ -202,6 +215,7 @@ class Stacks:
 
     def finish(self, under_way: Iterable[Task], now: int) -> None:
         """Find where those threads are that wait still, at *now* (ns), and wait for the names of all that has come."""
+        self._take()
         self._stand(under_way, now)
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline and not self._is_named():

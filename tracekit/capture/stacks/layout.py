@@ -29,7 +29,7 @@ PYTHON = struct.Struct("=2Q13H3B3x")
 CODE = struct.Struct("=3Q4I")
 """start, end, bias, first_row, rows, first_page, pages."""
 LAYOUT_HEAD = struct.Struct("=48sII")
-"""struct layout: python, codes; MAX_CODE of CODE follow."""
+"""struct layout: python, codes, version; MAX_CODE of CODE follow."""
 LAYOUT_BYTES = LAYOUT_HEAD.size + MAX_CODE * CODE.size
 
 UNWIND_RSP, UNWIND_RBP, UNWIND_PLT, UNWIND_DEREF, UNWIND_SIGNAL, UNWIND_END, UNWIND_UNKNOWN, UNWIND_NONE = range(8)
@@ -46,6 +46,8 @@ NATIVE_NONE, NATIVE_WHOLE, NATIVE_CUT, NATIVE_NO_MAPPING, NATIVE_NO_ROW = range(
 RECORD = struct.Struct(f"=4Q{STACK_SPANS}Q4I3H7B3xI4x")
 """at, weight, user, kernel, spans[8], tgid, pid, role, thread, nr, err, span, kind, reason, python, natives, kernels,
 python_end, native_end, layout; words follow."""
+PYTHON_AT, NATIVES_AT, NATIVE_END_AT = 120, 121, 124
+"""Where these fields are."""
 RECORDS_BYTES = 1 << 22
 SLEEPER = struct.Struct(f"=4Q4I{MAX_KERNEL_FRAMES}Q")
 """pc, sp, bp, pointer, pid, tgid, running, kernels, kernel[64]."""

@@ -130,6 +130,11 @@ class Layouts:
         self._changed, self._told = False, now
         return True
 
+    @property
+    def is_waiting(self) -> bool:
+        """Tables will come, or have."""
+        return bool(self._asked) or self._changed
+
     def row(self, library: Library | None, mapping: Mapping, address: int) -> int | None:
         """Return the row for an address in a mapping of a library; 0: none; None: poll(), and ask again."""
         if library and not library.is_made:

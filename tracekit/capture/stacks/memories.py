@@ -62,6 +62,11 @@ class Memories:
         """What cannot be walked, each one line with its reason."""
         return list(self._missing)
 
+    @property
+    def is_busy(self) -> bool:
+        """There is something for learn() to do."""
+        return bool(self._due or self._tries or self._unwritten) or self.layouts.is_waiting
+
     def learn(self, wanted: set[int], outgrown: set[int]) -> None:
         """Tell the walkers of processes that they asked for, as the CPU time permits; both sets are emptied."""
         now = time.monotonic()

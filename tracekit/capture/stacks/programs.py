@@ -22,6 +22,8 @@ _BEHIND = {
 """Where the first object goes on, and with what."""
 _FOLLOWS = ("on_stack_fork", "on_stack_exec")
 _ONLY = bytes(4)
+_MOST_WAIT = 8
+"""A share of the ring, 1 / this."""
 
 
 class Programs:
@@ -71,6 +73,15 @@ class Programs:
         """Yield the records that have come: `layout.RECORD`, then words."""
         return self._ring.drain()
 
+    def has_news(self) -> bool:
+        """
+        Tell whether a record came since the last call that should be taken before what it speaks of has gone.
+
+        One with frames of a process, or of a process that nobody has told of; or so many that room runs out.
+        """
+        news = sum(map(_is_news, self._ring.peek()))
+        return news > 0 or self._ring.used_bytes > layout.RECORDS_BYTES // _MOST_WAIT
+
     def forget(self) -> None:
         """Have the frames of every stack sent again."""
         self._announced[:] = bytes(len(self._announced))
@@ -100,3 +111,8 @@ class Programs:
     def close(self) -> None:
         """Let go of all."""
         self._loaded.close()
+
+
+def _is_news(record: bytes) -> bool:
+    fields = record[layout.PYTHON_AT], record[layout.NATIVES_AT]
+    return any(fields) or record[layout.NATIVE_END_AT] == layout.NATIVE_NONE
