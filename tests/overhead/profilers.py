@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 Stacks = Counter[tuple[str, ...]]
 """Samples by stack, root first."""
 
-SETTLE_S = 3.0
-"""From when a profiler has begun until what it takes is measured: tracekit makes its tables meanwhile."""
+SETTLE_S = 4.0
+"""From when any profiler has begun until what it takes is measured: tracekit makes its tables meanwhile."""
 _PATIENCE_S = 60
 _POLL_S = 0.01
 _PROG_GET_FD_BY_ID = 13
