@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import re
 import struct
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tracekit.capture.stacks import memory
+from tracekit.capture.stacks.codeobject import ENCODINGS, Code, Head, Parts, Text
 from tracekit.capture.stacks.layout import PYTHON_ENTERED, PYTHON_NO_UNIT, PYTHON_UNIT_BITS
 from tracekit.capture.stacks.lines import lines
 
@@ -23,16 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tracekit.capture.stacks.interpreter import Interpreter
-    from tracekit.capture.stacks.memory import Piece, Read, Reader
+    from tracekit.capture.stacks.memory import Read, Reader
 
 UNREADABLE = "[unreadable frame]"
 _MOST_CODES = 1 << 14
 _MOST_TEXT = 1024  # characters
 _MOST_TABLE = 1 << 18  # bytes, as the next two
 _ALL_TABLES = 1 << 22
-_COMPARED_TABLE = 1 << 10
 _BATCH = memory.MOST_PIECES // 4  # of code objects, each with four pieces
-_ENCODINGS = {1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}  # by bytes of a character
 _STATE_SHIFT, _STATE_SHIFT_14 = 2, 16  # where the kind is in the state of a str: behind `interned`
 _TEXT, _SIZE, _FIRST = struct.Struct("<16xq8xI"), struct.Struct("<16xq"), struct.Struct("<i")
 _POINTER = struct.Struct("<Q")
@@ -43,72 +41,6 @@ _INSTALLED = re.compile(r".*/(?:site-packages|dist-packages)/(.+)", re.DOTALL)
 _LIBRARY = re.compile(r".*/lib/python3\.\d+/(.+)", re.DOTALL)
 
 
-class _Head(NamedTuple):
-    """Of a code object: addresses of its type, function, file and line table; and its first line."""
-
-    kind: int
-    name: int
-    file: int
-    table: int
-    first: int
-
-    @property
-    def is_made_up(self) -> bool:
-        """It is the code that calls an `__init__` and drops its result (_Py_InitCleanup, from 3.12 on)."""
-        return self.name == self.file and not self.first
-
-
-class _Text(NamedTuple):
-    """Where the characters of a str are, with one more behind them; width: bytes of each."""
-
-    piece: Piece
-    width: int
-    is_cut: bool
-
-    def decoded(self, content: bytes) -> str:
-        """Return the characters. Those that are no text become U+FFFD: the result can be written to any file."""
-        text = content[: -self.width].decode(_ENCODINGS[self.width], "replace")
-        return text + "…" if self.is_cut else text
-
-
-class _Parts(NamedTuple):
-    """Where the parts of a code object are; texts: name and file, none of one that nobody wrote."""
-
-    texts: tuple[_Text, ...]
-    table: Piece
-
-    def compared(self) -> list[Piece]:
-        """Return what another code object would not have the same, together with its head."""
-        address, size = self.table
-        return [*(text.piece for text in self.texts), (address, min(size, _COMPARED_TABLE))]
-
-
-@dataclass(slots=True)
-class _Code:
-    """
-    A code object.
-
-    Attributes:
-        compared: pieces of memory: its head, and what parts.compared() says.
-        vectors, size: the same, for memory.whole().
-        made_of: hash of its head and of what is compared.
-        bytes_seen: hash of all bytes that were compared last, but for the count of references; where they are the same
-            they mean the same.
-        lines: by code unit.
-    """
-
-    parts: _Parts
-    compared: list[Piece]
-    vectors: bytes
-    size: int
-    made_of: int
-    bytes_seen: int
-    name: str
-    file: str
-    first: int
-    lines: dict[int, int]
-
-
 class Codes:
     """Names of the frames of one process; it reads only what is asked for."""
 
@@ -116,7 +48,7 @@ class Codes:
         """*cwd*: from which files are named; "": not known. *reader* stands in for memory.read."""
         self._read, self._interpreter, self._cwd = partial(reader, pid), interpreter, cwd
         self._whole = partial(memory.whole, pid) if reader is memory.read else None
-        self._codes: dict[int, _Code] = {}
+        self._codes: dict[int, Code] = {}
         self._kinds: dict[int, bool] = {}
         at = interpreter.offsets
         self._head_size = max(at.code_name, at.code_file, at.code_table, at.code_first) + 16
@@ -154,7 +86,7 @@ class Codes:
         except OSError:
             return None not in codes
 
-    def _are_the_same(self, codes: list[_Code | None]) -> bool:
+    def _are_the_same(self, codes: list[Code | None]) -> bool:
         known = [code for code in codes if code]
         if len(known) < len(codes) or not self._whole:
             return False
@@ -169,7 +101,7 @@ class Codes:
             at = end
         return True
 
-    def _text(self, code: _Code | None, unit: int) -> str:
+    def _text(self, code: Code | None, unit: int) -> str:
         if code is None:
             return UNREADABLE
         if not code.parts.texts:
@@ -205,7 +137,7 @@ class Codes:
                 changed.append(address)
         return changed
 
-    def _is_same(self, code: _Code, head: bytes, parts: list[bytes | None]) -> bool:
+    def _is_same(self, code: Code, head: bytes, parts: list[bytes | None]) -> bool:
         """Tell by all bytes, of which a few change as it runs; else by what they say."""
         seen = _bytes_of(head, parts)
         if seen != code.bytes_seen or not self._is_alive(_pointer(head)):
@@ -214,7 +146,7 @@ class Codes:
             code.bytes_seen = seen
         return True
 
-    def _fresh(self, addresses: list[int]) -> dict[int, _Code]:
+    def _fresh(self, addresses: list[int]) -> dict[int, Code]:
         """Return the code objects that are at *addresses*."""
         contents = self._read([(address, self._head_size) for address in addresses])
         raw = dict(zip(addresses, contents, strict=True))
@@ -231,10 +163,10 @@ class Codes:
                 file, compared = shortened(file, self._cwd), [(address, self._head_size), *compared]
                 known = memory.vectors(compared), sum(size for _, size in compared), made_of
                 seen = _bytes_of(raw[address] or b"", pieces)
-                fresh[address] = _Code(parts, compared, *known, seen, name, file, heads[address].first, {})
+                fresh[address] = Code(parts, compared, *known, seen, name, file, heads[address].first, {})
         return fresh
 
-    def _head(self, content: bytes | None) -> _Head | None:
+    def _head(self, content: bytes | None) -> Head | None:
         """Return the head of a code object, None if it is none. An address may be 8 less: words have no room for it."""
         if content is None:
             return None
@@ -243,7 +175,7 @@ class Codes:
             kind = _pointer(content, skipped + _TYPE)
             if self._is_code(kind) and self._is_alive(_pointer(content, skipped)):
                 fields = (_pointer(content, skipped + field) for field in (at.code_name, at.code_file, at.code_table))
-                return _Head(kind, *fields, *_FIRST.unpack_from(content, skipped + at.code_first))
+                return Head(kind, *fields, *_FIRST.unpack_from(content, skipped + at.code_first))
         return None
 
     def _is_alive(self, references: int) -> bool:
@@ -257,7 +189,7 @@ class Codes:
             self._kinds[kind] = is_code_type(self._read, kind, self._interpreter)
         return self._kinds[kind]
 
-    def _parts(self, heads: dict[int, _Head]) -> dict[int, _Parts]:
+    def _parts(self, heads: dict[int, Head]) -> dict[int, Parts]:
         """Return where the parts of code objects are, without those that make no sense."""
         pieces = [
             piece
@@ -270,29 +202,29 @@ class Codes:
             heads.items(), contents[::3], contents[1::3], contents[2::3], strict=True
         ):
             if head.is_made_up:
-                found[address] = _Parts((), (head.table, 0))
+                found[address] = Parts((), (head.table, 0))
             elif name and file and table:
                 found |= self._sensible(address, head, name, file, table)
         return found
 
-    def _sensible(self, address: int, head: _Head, name: bytes, file: bytes, table: bytes) -> dict[int, _Parts]:
+    def _sensible(self, address: int, head: Head, name: bytes, file: bytes, table: bytes) -> dict[int, Parts]:
         texts = [text for text in (self._text_at(head.name, name), self._text_at(head.file, file)) if text]
         (size,) = _SIZE.unpack(table)
         if len(texts) < 2 or size < 0:
             return {}
-        return {address: _Parts(tuple(texts), (head.table + _TABLE_DATA, min(size, _MOST_TABLE)))}
+        return {address: Parts(tuple(texts), (head.table + _TABLE_DATA, min(size, _MOST_TABLE)))}
 
-    def _text_at(self, address: int, content: bytes) -> _Text | None:
+    def _text_at(self, address: int, content: bytes) -> Text | None:
         """Return where the characters of a str are, None if it is none."""
         length, state = _TEXT.unpack(content)
         state >>= _STATE_SHIFT_14 if self._interpreter.minor >= 14 else _STATE_SHIFT
         width, is_compact, is_ascii = state & 7, state >> 3 & 1, state >> 4 & 1
-        if width not in _ENCODINGS or not is_compact or length < 0:
+        if width not in ENCODINGS or not is_compact or length < 0:
             return None
         at = self._interpreter.offsets
         shown = min(length, _MOST_TEXT)
         piece = address + (at.text_ascii if is_ascii else at.text_compact), (shown + 1) * width
-        return _Text(piece, width, shown < length)
+        return Text(piece, width, shown < length)
 
     def _add_lines(self, wanted: dict[int, set[int]]) -> None:
         """Read the line tables of code objects of which other units are known only."""
@@ -338,7 +270,7 @@ def _bytes_of(head: bytes, parts: list[bytes | None]) -> int:
     return hash(b"".join([head[_TYPE:], *(part or b"" for part in parts)]))
 
 
-def _made_of(head: _Head | None, parts: list[bytes | None]) -> int:
+def _made_of(head: Head | None, parts: list[bytes | None]) -> int:
     """Return what tells a code object from another one at its place; 0: it cannot be read."""
     return 0 if head is None or None in parts else hash((head, *parts)) or 1
 
