@@ -24,6 +24,7 @@ PATIENCE_S = 400
 """Longer than any step takes, on an emulated CPU too: only a hang gets there."""
 SLACK = 4 if "QEMU TCG" in Path("/proc/cpuinfo").read_text() else 1
 """How much worse two clocks may agree: on an emulated CPU a switch takes 100 µs, and an interrupt is never free."""
+HOLES = ("switch", "wake")
 TRACEKIT = [sys.executable, "-m", "tracekit"]
 ROOT = Path(__file__).parents[2]
 
@@ -80,8 +81,15 @@ class Run:
         -e sched:sched_switch` shows the holes too). tracekit counts these, and what it puts
         together in their place is as exact as the tests are; that they happen says nothing of it.
         """
-        found = {loss.reason: loss.count for loss in self.recording.losses() if loss.count}
-        return {reason: count for reason, count in found.items() if reason not in ("switch", "wake")}
+        return {reason: count for reason, count in self._losses().items() if reason not in HOLES}
+
+    @property
+    def holes(self) -> dict[str, int]:
+        """The others: switches and wake-ups that were not reported."""
+        return {reason: count for reason, count in self._losses().items() if reason in HOLES}
+
+    def _losses(self) -> dict[str, int]:
+        return {loss.reason: loss.count for loss in self.recording.losses() if loss.count}
 
 
 class Tracer:

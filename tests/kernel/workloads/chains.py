@@ -2,7 +2,8 @@
 Work and waits in functions that are known, on CPython 3.8 and newer. Arguments: name of the process, TRUTH.
 
 It says where it was: {"chains": [[[function, file, line], ...], ...]}, root first, of all places where it worked;
-"cpu_ns": of each scenario; "off_ns": of each function that waits; "failures": how many calls failed.
+"cpu_ns": of each scenario; "off_ns", "queued_ns": of each function that waits, blocked and then waiting for a CPU;
+"failures": how many calls failed.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ ROOM = bytes(1 << 20)
 FILE = "made_" + Path(__file__).name
 chains = set()
 cpu_ns = {}
-off_ns = {}
+off_ns, queued_ns = {}, {}
 
 
 def say(frame):
@@ -165,10 +166,11 @@ def timed(function):
     """Measure how long *function* is blocked: neither on a CPU nor waiting for one."""
     before = time.monotonic_ns(), time.thread_time_ns(), run_delay_ns()
     function()
-    delay = run_delay_ns()
+    delay = run_delay_ns() - before[2]
     now = time.monotonic_ns(), time.thread_time_ns()
-    ns = now[0] - before[0] - (now[1] - before[1]) - (delay - before[2])
+    ns = now[0] - before[0] - (now[1] - before[1]) - delay
     off_ns[function.__name__] = off_ns.get(function.__name__, 0) + ns
+    queued_ns[function.__name__] = queued_ns.get(function.__name__, 0) + delay
 
 
 def sleeps():
@@ -271,7 +273,7 @@ if __name__ == "__main__":
     Path(sys.argv[2] + ".ready").touch()
     stay()
     main()
-    facts = {"chains": sorted(chains), "cpu_ns": cpu_ns, "off_ns": off_ns, "failures": FAILURES}
+    facts = {"chains": sorted(chains), "cpu_ns": cpu_ns, "off_ns": off_ns, "queued_ns": queued_ns, "failures": FAILURES}
     Path(sys.argv[2]).write_text(json.dumps({**facts, "minor": sys.version_info[1]}))
     time.sleep(0.15)  # names are read ten times a second
     os._exit(0)
