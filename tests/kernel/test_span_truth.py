@@ -448,5 +448,6 @@ def test_every_metric_of_the_kernel_has_the_span(lab: Lab) -> None:
         assert run.events(metric, **labels).count == 30
     assert run.events("offcpu", reason="poll", span="inside").count == 23
     for metric in ("runq.wait", "oncpu"):
-        assert 23 <= run.events(metric, span="inside").count < run.events(metric).count
+        inside = run.events(metric, span="inside").count
+        assert 23 - sum(run.holes.values()) <= inside < run.events(metric).count
     assert run.count("switches", kind="voluntary", span="inside") >= 23
