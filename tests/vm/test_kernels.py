@@ -23,6 +23,12 @@ SAME_EVERYWHERE = [
     "tests/kernel/test_in_flight.py::test_the_wall_time_of_a_starved_thread_adds_up",
     "tests/kernel/test_processes.py::test_a_process_id_used_again_is_another_process",
     "tests/kernel/test_processes.py::test_children_of_python",
+    "tests/kernel/test_processes.py::test_how_a_process_ended",
+    "tests/kernel/test_processes.py::test_the_oom_killer_is_told_from_other_kills",
+    "tests/kernel/test_processes.py::test_found_processes_are_not_counted_as_spawned",
+    "tests/kernel/test_waits.py::test_a_stopped_process_waits_for_nothing_else",
+    "tests/kernel/test_waits.py::test_reads_and_writes_around_the_page_cache_wait_for_the_disk",
+    "tests/kernel/test_waits.py::test_page_faults_on_a_file_are_faults",
 ]
 """Of these, what has a recording of its own, up to a minute there, and asks no more of the kernel than the others."""
 
