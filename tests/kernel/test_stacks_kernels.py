@@ -61,7 +61,8 @@ ROOTS = {"_start", "clone", "clone3", "__clone", "__clone3"}
 def run(lab: Lab) -> Run:
     """A program of Python, and one of C without frame pointers, one after the other."""
     python = ["/usr/bin/python3", "-c", PROGRAM]
-    return record(lab, {"python": python, "native": [lab.workloads / "native"]})
+    interval = "100ms" if SLACK == 1 else "2s"  # an emulated CPU would do nothing but collect
+    return record(lab, {"python": python, "native": [lab.workloads / "native"]}, "-i", interval)
 
 
 def names(row: Row) -> tuple[str, ...]:
@@ -101,8 +102,9 @@ def test_python_that_waits(
     longest = [row for row in found if row.weight >= 0.5 * row.count * ns]  # not for the interpreter's lock
 
     times = sum(row.count for row in longest)
+    _, all_times = run.wall("python", "python")["blocked", reason, call]  # some are for the interpreter's lock
 
-    assert times <= TIMES <= times + run.lost.get("stack", 0)
+    assert TIMES - run.lost.get("stack", 0) <= times <= all_times
     assert {names(row) for row in found} == {chain}
     assert {(row.labels["reason"], row.labels["syscall"]) for row in longest} == {(reason, call)}
     assert all(inside & set(row.kernel) for row in longest)
