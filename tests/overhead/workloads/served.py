@@ -10,6 +10,10 @@ import json
 import socket
 import subprocess
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
 
 CLIENT = """
 import http.client, sys, threading, time
@@ -43,7 +47,7 @@ def starlette(port: int) -> None:
     from starlette.responses import JSONResponse
     from starlette.routing import Route
 
-    async def listed(request):  # type: ignore[no-untyped-def]
+    async def listed(request: Request) -> JSONResponse:
         return JSONResponse(items(int(request.query_params.get("count", "1"))))
 
     uvicorn.run(Starlette(routes=[Route("/", listed), Route("/items", listed)]), port=port, log_level="error")
