@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.unit.pythons import text_of
-from tracekit.capture.libraries.elf import Segment
+from tracekit.capture.elf import Segment
 from tracekit.capture.stacks import interpreter
 from tracekit.capture.stacks.code import Codes
 from tracekit.capture.stacks.threads import End, walk

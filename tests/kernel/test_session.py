@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -260,6 +261,15 @@ def test_every_recording_states_its_cost(lab: Lab) -> None:
     assert 0 < run.count("cost.collector") < run.recording.duration_ns
     assert run.recording.series("cost.bpf")
     assert max(next(iter(run.recording.values("cost.rss").values()))) > 1 << 20
+
+
+def test_what_is_said_at_the_end_is_recorded(lab: Lab) -> None:
+    """The cost that the last line of an attach states is what reports will state; only writing the file comes after."""
+    run = lab.attach("sleep 2")
+
+    said = float(re.search(r"collector ([\d.]+) % of a core", run.stderr)[1])
+    recorded = run.count("cost.collector") / run.recording.duration_ns * 100
+    assert 0.7 * said - 1 < recorded < 1.1 * said + 0.1
 
 
 @pytest.mark.parametrize("code", [0, 7])

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tracekit.capture.libraries.elf import NotElfError
+from tracekit.capture.elf import NotElfError
 from tracekit.capture.stacks import ehframe
 from tracekit.capture.stacks.cfa import ADDRESS
 from tracekit.capture.stacks.layout import MAX_UNWIND_ROWS, UNWIND_NONE, UNWIND_RSP, UNWIND_UNKNOWN

@@ -11,7 +11,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracekit.capture.libraries import elf
+from tracekit.capture import elf
 from tracekit.capture.libraries.place import MOST_BYTES, place
 
 HEADER = 64

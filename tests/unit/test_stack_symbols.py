@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tracekit.capture.libraries import elf
+from tracekit.capture import elf
 from tracekit.capture.stacks.functions import Functions, functions
 from tracekit.capture.stacks.mangled import plain
 from tracekit.capture.stacks.mappings import mappings

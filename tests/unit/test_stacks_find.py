@@ -14,7 +14,7 @@ import pytest
 
 from tests.unit.python_headers import offsets as of_headers
 from tests.unit.pythons import INCLUDES, PYTHONS, TOO_OLD, running
-from tracekit.capture.libraries import elf
+from tracekit.capture import elf
 from tracekit.capture.stacks import interpreter, layout, offsets
 from tracekit.capture.stacks.interpreter import UnknownPythonError, find
 from tracekit.capture.stacks.memory import read

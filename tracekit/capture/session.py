@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from tracekit.capture.options import Options
     from tracekit.capture.readings import Key, Task
-    from tracekit.capture.stacks import Stacks
     from tracekit.capture.stacks.programs import Programs as StackPrograms
+    from tracekit.capture.stacks.series import Stacks
 
 CHECKPOINT_TICKS = 256
 LATE_BY = 2
@@ -150,15 +150,19 @@ class _Session:
         self._spans.scan(self._lives.tgids)
         kernel.probe_libraries(self._lives.tgids)
         self._batch = Batch(writer)
-        self._resources = Resources(lambda: self._lives.tgids, os.getpid())
+        self._resources = Resources(lambda: self._lives.tgids, os.getpid(), cpu_ns=self._spent_ns)
         for series, value in self._resources.sample():
             self._batch.value(series, value)
-        self._cpu_ns = time.process_time_ns()
+        self._cpu_ns = self._spent_ns()
         self._lost: dict[str, int] = {}
         self._restarts = 0
         self._errors = 0
         self._most_threads = 0
         self._end_ns = 0
+
+    def _spent_ns(self) -> int:
+        """Return the CPU time of the collector so far, and of the process that works for it."""
+        return time.process_time_ns() + (self._stacks.cpu_ns if self._stacks else 0)
 
     def _span_labels(self, number: int) -> Mapping[str, str]:
         return self._spans.labels(number)
@@ -189,7 +193,7 @@ class _Session:
         return self._stacks
 
     def _prepare_stacks(self, programs: StackPrograms) -> None:
-        from tracekit.capture.stacks import Stacks  # noqa: PLC0415 - there by now, from another thread
+        from tracekit.capture.stacks.series import Stacks  # noqa: PLC0415 - there by now, from another thread
 
         self._stacks = Stacks(programs, self._names)
         self._stacks.know(self._lives.tgids)
@@ -239,8 +243,7 @@ class _Session:
         elapsed = max(1, time.monotonic_ns() - self.start_ns)
         recorded = self._end_ns - self.start_ns if self._end_ns else elapsed
         self._most_threads = max(self._most_threads, self.kernel.threads)
-        others_ns = self._stacks.cpu_ns if self._stacks else 0
-        share = (time.process_time_ns() - self._cpu_ns + others_ns) / elapsed
+        share = (self._spent_ns() - self._cpu_ns) / elapsed
         events = self.kernel.totals().switches + self._errors
         return Progress(recorded, self.kernel.threads, events, sum(self._lost.values()), share, self.meter.share)
 

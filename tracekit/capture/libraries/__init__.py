@@ -12,10 +12,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tracekit.capture import wire
+from tracekit.capture import elf, wire
 from tracekit.capture.bpf import syscall
 from tracekit.capture.bpf.loader import Loaded, load
-from tracekit.capture.libraries import elf
 from tracekit.capture.libraries.attached import Attached, Probed
 from tracekit.capture.libraries.functions import SQLITE_ERRORS
 from tracekit.capture.libraries.mapped import Identity, Mapped, UnfitError, code_size, libraries, opened

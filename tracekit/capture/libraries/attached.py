@@ -7,14 +7,15 @@ import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tracekit.capture import elf
 from tracekit.capture.bpf import syscall
-from tracekit.capture.libraries import elf, uprobe
+from tracekit.capture.libraries import uprobe
 from tracekit.capture.libraries.mapped import UnfitError
 from tracekit.capture.libraries.place import MOST_BYTES, Place, place
 
 if TYPE_CHECKING:
     from tracekit.capture.bpf.loader import Loaded
-    from tracekit.capture.libraries.elf import Function
+    from tracekit.capture.elf import Function
     from tracekit.capture.libraries.functions import Probe
     from tracekit.capture.libraries.mapped import Identity, Mapped
 

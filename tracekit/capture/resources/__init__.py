@@ -7,6 +7,7 @@ programs of the kernel are attached already; NVML's binding only where there is 
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ class Resources:
         own_pid: tgid of the collector, which is cost and never target.
         root: directory that holds `proc` and `sys`.
         budget_ns: CPU time one call may spend on the processes of the target.
+        cpu_ns: gives the CPU time of the collector so far.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Resources:
         own_pid: int,
         root: Path = Path("/"),
         budget_ns: int = 2_000_000,
+        cpu_ns: Callable[[], int] = time.process_time_ns,
     ) -> None:
         self._missing = Missing()
         self._root = root
@@ -50,7 +53,7 @@ class Resources:
         self._pressure = Pressure(root, self._missing)
         self._throttle = Throttle(root, self._missing)
         self._tree = Tree(root, self._missing, budget_ns)
-        self._cost = Cost(root, own_pid)
+        self._cost = Cost(root, own_pid, cpu_ns)
         self._gpus = Gpus(root, self._missing)
         self._live = tree
         self._own_pid = own_pid

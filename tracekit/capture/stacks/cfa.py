@@ -15,7 +15,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from tracekit.capture.libraries.elf import NotElfError
+from tracekit.capture.elf import NotElfError
 from tracekit.capture.stacks.layout import UNWIND_DEREF as DEREF
 from tracekit.capture.stacks.layout import UNWIND_END as END
 from tracekit.capture.stacks.layout import UNWIND_PLT as PLT

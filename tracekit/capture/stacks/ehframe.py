@@ -22,8 +22,8 @@ from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tracekit.capture.libraries import elf
-from tracekit.capture.libraries.elf import NotElfError
+from tracekit.capture import elf
+from tracekit.capture.elf import NotElfError
 from tracekit.capture.stacks.cfa import ADDRESS, Reader, State, run
 from tracekit.capture.stacks.layout import MAX_UNWIND_PAGES, MAX_UNWIND_ROWS, UNWIND_PAGE_SHIFT
 from tracekit.capture.stacks.layout import UNWIND_NONE as NONE

@@ -15,7 +15,7 @@ import os
 from array import array
 from pathlib import Path
 
-from tracekit.capture.libraries import elf
+from tracekit.capture import elf
 from tracekit.capture.stacks.kallsyms import plainness
 from tracekit.capture.stacks.mangled import plain
 

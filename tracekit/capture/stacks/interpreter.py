@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from tracekit.capture.libraries import elf
+from tracekit.capture import elf
 from tracekit.capture.libraries.mapped import Identity, UnfitError, contents, file_behind
 from tracekit.capture.stacks import layout, offsets, threads
 from tracekit.capture.stacks.code import is_code_type

@@ -32,7 +32,7 @@ from tracekit.capture.stacks.mappings import VDSO, Mapping, bias_of, identity, m
 from tracekit.capture.stacks.tables import MOST_CPU_NS, Made, Tables
 
 if TYPE_CHECKING:
-    from tracekit.capture.libraries.elf import Segment
+    from tracekit.capture.elf import Segment
 
 _MOST_LIBRARIES = 4096
 _WORD = 8

@@ -18,7 +18,7 @@ from tracekit.capture.libraries.mapped import Identity, UnfitError, contents, fi
 from tracekit.capture.stacks.layout import MAX_CODE
 
 if TYPE_CHECKING:
-    from tracekit.capture.libraries.elf import Segment
+    from tracekit.capture.elf import Segment
 
 VDSO = b"[vdso]"
 _PAGE = 4096

@@ -21,7 +21,7 @@ from queue import SimpleQueue
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
-from tracekit.capture.libraries import elf
+from tracekit.capture import elf
 from tracekit.capture.libraries.mapped import Identity, UnfitError
 from tracekit.capture.stacks.functions import MOST_NAME, Functions, functions
 from tracekit.capture.stacks.jit import Jit

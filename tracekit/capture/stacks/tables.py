@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tracekit.capture.libraries.elf import NotElfError, Segment
+from tracekit.capture.elf import NotElfError, Segment
 from tracekit.capture.stacks import ehframe
 
 if TYPE_CHECKING:
@@ -67,12 +67,17 @@ class Tables:
     """What the process that makes tables is asked, and answers."""
 
     def __init__(self) -> None:
-        self.cpu_ns = 0
-        """That making them has taken."""
+        self._spent_ns = 0
+        self._before_ns = 0
         self._asked: dict[int, None] = {}
         self._worker: subprocess.Popen[bytes] | None = None
         self._here, self._there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._here.setblocking(False)
+
+    @property
+    def cpu_ns(self) -> int:
+        """CPU time of the process until its last answer, and of those before it."""
+        return self._before_ns + self._spent_ns
 
     @property
     def descriptor(self) -> int:
@@ -87,7 +92,7 @@ class Tables:
             return False
         self._asked[number] = None
         if self._worker is None or self._worker.poll() == 0:
-            self._worker = _started(self._there)
+            self._start()
         return True
 
     def made(self) -> Iterator[Made]:
@@ -108,8 +113,7 @@ class Tables:
             yield lost
 
     def _answer(self, message: bytes, files: list[int]) -> Made:
-        number, rows, pages, base, cpu_ns = _MADE.unpack_from(message)
-        self.cpu_ns += cpu_ns
+        number, rows, pages, base, self._spent_ns = _MADE.unpack_from(message)
         rest = message[_MADE.size :]
         if not files:
             return Made(number, -1, 0, 0, 0, [], rest.decode())
@@ -123,8 +127,14 @@ class Tables:
         lost = next(iter(self._asked), None) if code else None
         if lost is not None:
             del self._asked[lost]
-        self._worker = _started(self._there) if self._asked else None
+        self._worker = None
+        if self._asked:
+            self._start()
         return None if lost is None else Made(lost, -1, 0, 0, 0, [], "the process that reads it died of it")
+
+    def _start(self) -> None:
+        self._before_ns, self._spent_ns = self.cpu_ns, 0
+        self._worker = _started(self._there)
 
     def close(self) -> None:
         """End the process, whatever it does."""
@@ -171,20 +181,19 @@ def serve(channel: int) -> None:
 
 
 def _make(here: socket.socket, number: int, file: int) -> None:
-    began_ns = time.process_time_ns()
     try:
-        if began_ns > MOST_CPU_NS:
+        if time.process_time_ns() > MOST_CPU_NS:
             raise NotElfError("others have taken too much time")
         table = ehframe.table(file)
     except (NotElfError, OSError, MemoryError) as error:
         why = str(error) or "it needs too much memory"
-        here.send(_MADE.pack(number, 0, 0, 0, time.process_time_ns() - began_ns) + why.encode())
+        here.send(_MADE.pack(number, 0, 0, 0, time.process_time_ns()) + why.encode())
         return
     with os.fdopen(os.memfd_create("unwinding", os.MFD_CLOEXEC), "wb") as written:
         written.write(table.rows)
         written.write(table.pages)
         written.flush()
         sizes = len(table.rows), len(table.pages)
-        head = _MADE.pack(number, *sizes, table.base, time.process_time_ns() - began_ns)
+        head = _MADE.pack(number, *sizes, table.base, time.process_time_ns())
         segments = b"".join(_SEGMENT.pack(each.offset, each.address, each.size) for each in table.segments)
         socket.send_fds(here, [head + segments], [written.fileno()])

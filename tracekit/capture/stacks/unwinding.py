@@ -15,7 +15,7 @@ from bisect import bisect_right
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from tracekit.capture.libraries.elf import NotElfError
+from tracekit.capture.elf import NotElfError
 from tracekit.capture.libraries.mapped import UnfitError
 from tracekit.capture.stacks import ehframe
 from tracekit.capture.stacks.cfa import ADDRESS
