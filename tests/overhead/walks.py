@@ -60,7 +60,7 @@ class _Walker:
         """Return the layout of the process once all of its tables have come."""
         found = find(self._pid)
         assert found
-        with closing(Layouts(self._programs.rows, self._programs.pages)) as layouts:
+        with closing(Layouts(self._programs.rows, self._programs.pages, at_once=True)) as layouts:
             packed = layouts.pack(self._pid, found.packed())
             deadline = time.monotonic() + _PATIENCE_S
             while layouts._asked and time.monotonic() < deadline:

@@ -130,12 +130,12 @@ def test_without_rows_it_goes_by_frame_pointers(built: Path):
 class Arrays:
     """The two arrays of the walkers, and the layouts in them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, at_once: bool = True) -> None:
         files = os.memfd_create("rows"), os.memfd_create("pages")
         os.ftruncate(files[0], MAX_UNWIND_ROWS * 8)
         os.ftruncate(files[1], MAX_UNWIND_PAGES * 8)
         self.rows, self.pages = (mmap.mmap(file, 0) for file in files)
-        self.layouts = Layouts(*files)
+        self.layouts = Layouts(*files, at_once=at_once)
 
     def packed(self, pid: int) -> bytes:
         """Return the layout of a process, all its tables made."""
@@ -202,6 +202,33 @@ def test_each_library_has_its_rows_once(built: Path, arrays: Arrays):
         assert [code[3:] for code in packed[0]] == [code[3:] for code in packed[1]]
         assert [code[0] for code in packed[0]] != [code[0] for code in packed[1]]
         assert (arrays.layouts.full, arrays.layouts.torn, arrays.layouts.refused) == (0, 0, 0)
+
+
+def test_a_table_is_made_when_its_library_is_seen(built: Path):
+    """The program, libc and the vDSO are at once; libm, in which nobody is, not before somebody was."""
+    arrays = Arrays(at_once=False)
+    with Waiting(sys.executable, "-c", PYTHON, built / "deep.so", 1) as waiting:
+        pid = waiting.process.pid
+
+        def lacking() -> set[str]:
+            """Return the names of the files without rows, once all tables are made that were asked for."""
+            arrays.layouts.pack(pid, NO_PYTHON)
+            while arrays.layouts.is_waiting:
+                arrays.wait()
+            packed = codes(arrays.layouts.pack(pid, NO_PYTHON))
+            maps = [line.split() for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
+            names = {int(start.partition("-")[0], 16): path[0] for start, _, _, _, _, *path in maps if path}
+            return {Path(names[start]).name for start, *_, rows, _, _ in packed if not rows}
+
+        before = lacking()
+        arrays.layouts.see(pid, waiting.said)
+        after = lacking()
+
+        assert {"deep.so", "libm.so.6"} <= before
+        assert not before & {"libc.so.6", "[vdso]", Path(sys.executable).resolve().name}
+        assert "libm.so.6" in after
+        assert "deep.so" in before - after
+    arrays.layouts.close()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to be root to open what is mapped")

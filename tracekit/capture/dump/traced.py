@@ -90,7 +90,7 @@ class _Look:
         self._kernel, self._programs, self._marked_ns = kernel, programs, marked_ns
         self._texts = Texts()
         self._texts.prepare()
-        self._memories = Memories(programs, self._texts.symbols)
+        self._memories = Memories(programs, self._texts.symbols, at_once=True)
         self._walk = Walk(self._memories.layouts, self._texts.symbols, MOST_PYTHON, MOST_NATIVE)
         self._samples = Samples(programs.records, programs.forget)
         self._seen: dict[int, _Seen] = {}

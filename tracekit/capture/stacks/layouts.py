@@ -6,12 +6,15 @@ Where processes have their code, as the stack walkers of the kernel want to know
     if layouts.poll(): ...  # tables have come: pack what was packed before again
 
 The rows of a library are in the arrays once, whatever the number of processes that have it mapped. Until its table
-has come a library has none, and is walked by frame pointers.
+has come a library has none, and is walked by frame pointers. Most of what a process has mapped is never seen in a
+stack: but for what all stacks lead through, a table is made when an address of the library is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import time
 from bisect import bisect_right
 from dataclasses import dataclass, field
@@ -32,9 +35,13 @@ from tracekit.capture.stacks.mappings import VDSO, Mapping, bias_of, identity, m
 from tracekit.capture.stacks.tables import MOST_CPU_NS, Made, Tables
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
     from tracekit.capture.elf import Segment
 
 _MOST_LIBRARIES = 4096
+_AT_ONCE = re.compile(rb"/(libc|libpython[0-9.]*|libpthread|ld-musl)[-.][^/]*$")
+"""Libraries that most stacks lead through."""
 _WORD = 8
 _AGAIN_S = 1.0
 _U64 = (1 << 64) - 1
@@ -63,9 +70,10 @@ class Layouts:
         rows, pages: descriptors of the arrays unwind_rows and unwind_pages, 8 bytes an element. They are mapped only
             where and while they are needed: all of it would be half of what the collector has.
         root: of /proc.
+        at_once: have all tables made that a process may need, not only those that it is seen to.
     """
 
-    def __init__(self, rows: int, pages: int, root: Path = Path("/proc")) -> None:
+    def __init__(self, rows: int, pages: int, root: Path = Path("/proc"), *, at_once: bool = False) -> None:
         self.full = 0
         """Libraries that there is no room or no time for; the same ones may be counted again."""
         self.torn = 0
@@ -74,6 +82,9 @@ class Layouts:
         """Mappings of processes that have too many; again each time such a process is packed."""
         self._rows, self._pages = rows, pages
         self._root = root
+        self._at_once = at_once
+        self._unseen: dict[int, list[Mapping]] = {}
+        """By process: what has no table, as nobody was seen there."""
         self._tables = Tables()
         self._libraries: dict[Identity, Library] = {}
         self._asked: dict[int, Library] = {}
@@ -111,13 +122,39 @@ class Layouts:
         avoided = served(process)
         self.left_out += left_out
         known: dict[tuple[bytes, int, bytes], Library | None] = {}
+        program = _program(process)
+        self._unseen[pid] = []
         for mapping in found:
             file = mapping.device, mapping.inode, mapping.path
             if file not in known:
-                known[file] = self.library(process, mapping, avoided)
+                wanted = self._at_once or mapping.path in (VDSO, program) or _AT_ONCE.search(mapping.path) is not None
+                known[file] = self.library(process, mapping, avoided, make=wanted)
+            if known[file] is None:
+                self._unseen[pid].append(mapping)
         codes = b"".join(_code(each, known[each.device, each.inode, each.path]) for each in found)
         self._version = (self._version + 1) % _VERSIONS
         return (LAYOUT_HEAD.pack(python, len(found), self._version) + codes).ljust(LAYOUT_BYTES, b"\0")
+
+    def see(self, pid: int, addresses: Iterable[int]) -> None:
+        """Have the tables made of what these addresses of a packed process are in."""
+        unseen = self._unseen.get(pid)
+        if not unseen:
+            return
+        for address in addresses:
+            at = bisect_right(unseen, address, key=_start) - 1
+            if at >= 0 and address < unseen[at].end:
+                self._make(pid, unseen.pop(at))
+
+    def _make(self, pid: int, mapping: Mapping) -> None:
+        process = self._root / str(pid)
+        with contextlib.suppress(OSError):  # it has gone
+            library = self.library(process, mapping, served(process))
+            self._changed |= library is not None and library.is_made  # for another process meanwhile
+
+    def forget(self, living: Collection[int]) -> None:
+        """Let go of processes that have ended."""
+        for pid in self._unseen.keys() - set(living):
+            del self._unseen[pid]
 
     def poll(self) -> bool:
         """Take the tables that have come, and tell whether layouts must be packed again: once a second at most."""
@@ -152,18 +189,20 @@ class Layouts:
         """End the process that makes tables."""
         self._tables.close()
 
-    def library(self, process: Path, mapping: Mapping, avoided: frozenset[bytes]) -> Library | None:
+    def library(
+        self, process: Path, mapping: Mapping, avoided: frozenset[bytes], *, make: bool = True
+    ) -> Library | None:
         """
-        Return the library behind a mapping of a process, its table asked for if nobody did so.
+        Return the library behind a mapping of a process, its table asked for if nobody did so and *make* says so.
 
-        None: it cannot have one. *avoided* is what mappings.served() says.
+        None: it has none. *avoided* is what mappings.served() says.
         """
         if mapping.path == VDSO and mapping.end - mapping.start != len(vdso()):
             return None  # of another kind of process
         try:
             which = _OF_KERNEL if mapping.path == VDSO else identity(process, mapping, avoided)
             known = self._libraries.get(which)
-            return known or self._ask(process, mapping, which)
+            return known or (self._ask(process, mapping, which) if make else None)
         except (FileNotFoundError, ProcessLookupError):
             return None  # it is not mapped any more
         except (OSError, UnfitError):
@@ -205,6 +244,18 @@ class Layouts:
         library.first_page, library.pages = self._next_page, made.pages
         self._next_row += made.rows
         self._next_page += made.pages
+
+
+def _start(mapping: Mapping) -> int:
+    return mapping.start
+
+
+def _program(process: Path) -> bytes:
+    """Return the path of what a process runs, as maps shows it."""
+    try:
+        return os.fsencode((process / "exe").readlink())
+    except OSError:
+        return b""
 
 
 def _copy(file: int, first: int, array: int, to: int, count: int) -> None:

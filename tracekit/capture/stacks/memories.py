@@ -38,13 +38,14 @@ class Memories:
 
     Args:
         programs: the walkers. names: of native frames; it is told where processes have their code.
+        at_once: as Layouts has it.
     """
 
-    def __init__(self, programs: Programs, names: Symbols) -> None:
+    def __init__(self, programs: Programs, names: Symbols, *, at_once: bool = False) -> None:
         self._programs = programs
         self._names = names
         self._owners: dict[int, int] = {}
-        self.layouts = Layouts(programs.rows, programs.pages)
+        self.layouts = Layouts(programs.rows, programs.pages, at_once=at_once)
         self._codes: dict[int, Codes] = {}
         self._pythons: dict[int, bytes] = {}
         self._numbers: dict[int, int] = {}
@@ -172,6 +173,11 @@ class Memories:
         """Tell whether the code objects of a process at *addresses* have the names that they had (Codes.hold)."""
         return not addresses or (tgid in self._codes and self._codes[tgid].hold(addresses))
 
+    def see(self, users: Iterable[User]) -> None:
+        """Have made what it takes to walk on from where these stacks were."""
+        for user in users:
+            self.layouts.see(self.owner(user), user.native)
+
     def owner(self, user: User) -> int:
         """Return the process whose memory a stack was walked by: a child's may be its parent's."""
         return self._owners.get(user.layout, user.tgid)
@@ -193,6 +199,7 @@ class Memories:
             ):
                 table.pop(tgid, None)
         self._names.forget(self._pythons.keys())
+        self.layouts.forget(self._pythons.keys())
 
     @property
     def cpu_ns(self) -> int:

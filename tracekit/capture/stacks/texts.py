@@ -63,6 +63,7 @@ class Texts:
             if not memories.hold(tgid, codes):
                 fresh = idents
             if fresh:
+                memories.see(users[ident] for ident in fresh)
                 names = memories.python_names(tgid, number, {word for ident in fresh for word in users[ident].python})
                 self._name({ident: users[ident] for ident in fresh}, names)
 
