@@ -22,6 +22,7 @@ _INTERPRETER = re.compile(r" \((?:lib)?python3[^():]*\)$")
 _AROUND_SPANS = re.compile(r" \((?:[^()]*/)?tracekit/(?:auto|probe)/[^()]*:[0-9]+\)$")
 """How a frame of ours ends that is around a function which has a span."""
 _BEGINNING = re.compile(r"(_start|__libc_start\w*|start_thread|__clone3?|clone3?|__GI___clone3?) \(")
+_SAYS_LITTLE = re.compile(r"^\[|^\+?0x[0-9a-f]+ \(| \((?:libc|libpthread|ld-\w+|\[vdso\])[-.\w]*\)$")
 _LINE = re.compile(r":[0-9]+\)$")
 
 
@@ -144,8 +145,24 @@ def is_python(frame: str) -> bool:
 
 
 def innermost(stack: Stack) -> str:
-    """Return the innermost frame of Python code, which somebody can open, or the innermost of all."""
-    return next((frame for frame in reversed(stack) if is_python(frame)), stack[-1])
+    """
+    Return the frame that says most of where *stack* stands: its innermost one of Python code, which somebody can open.
+
+    Without any it is the innermost one of the program that has a name: neither in the kernel, `_[k]`, nor in the C
+    library, nor a mark such as `[deeper frames cut]`. Without that it is the innermost of all but the kernel's, or of
+    all.
+    """
+    ranks = sorted(range(len(stack)), key=lambda place: (_rank(stack[place]), -place))
+    return stack[ranks[0]]
+
+
+@lru_cache(maxsize=1 << 16)
+def _rank(frame: str) -> int:
+    if is_python(frame):
+        return 0
+    if frame.endswith("_[k]"):
+        return 3
+    return 2 if _SAYS_LITTLE.search(frame) else 1
 
 
 def without_lines(stack: Stack) -> Stack:

@@ -143,3 +143,13 @@ def test_without_spans_each_role_has_a_line_of_code(run: Run, tmp_path: Path) ->
     assert "  worker: f (a.py) on-CPU 64 %, main (a.py) disk 19 %" in out.splitlines()
     assert "  tracekit flamegraph draws it" in out.splitlines()
     assert "Code by role" not in run("report", write(tmp_path / "x.tk", slow_and_fast()))[1]
+
+
+def test_threads_that_never_ran_are_left_out(run: Run, tmp_path: Path) -> None:
+    """A library's helper that sleeps all the time takes nothing from the shares of those that ran."""
+    idle = {("worker", "pool", "blocked", "lock", "futex"): 10_000}
+    content = replace(CONTENT, stacks=CONTENT.stacks | idle)
+
+    out = run("report", write(tmp_path / "y.tk", content))[1]
+
+    assert "  worker: f (a.py) on-CPU 64 %, main (a.py) disk 19 %" in out.splitlines()

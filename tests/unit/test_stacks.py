@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tracekit.stacks import scaled, without_interpreter, without_lines
+from tracekit.stacks import innermost, scaled, without_interpreter, without_lines
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,22 @@ def test_lines_of_a_function_are_one_frame() -> None:
         "vfs_read_[k]",
         "x:3",
     )
+
+
+@pytest.mark.parametrize(
+    ("stack", "frame"),
+    [
+        (("run (a.py:3)", "read (libc.so.6)", "vfs_read_[k]"), "run (a.py:3)"),
+        (("main (redis-server)", "aeMain (redis-server)", "+0x64e50 (redis-server)"), "aeMain (redis-server)"),
+        (("aeMain (redis-server)", "epoll_wait (libc.so.6)", "schedule_[k]"), "aeMain (redis-server)"),
+        (("[deeper frames cut]", "epoll_wait (libc.so.6)", "schedule_[k]"), "epoll_wait (libc.so.6)"),
+        (("+0x12 (app)", "read (libc.so.6)", "vfs_read_[k]"), "read (libc.so.6)"),
+        (("do_syscall_64_[k]", "schedule_[k]"), "schedule_[k]"),
+    ],
+)
+def test_the_frame_that_says_most(stack: tuple[str, ...], frame: str) -> None:
+    """Python's, else that of the program: where it waits in the C library or the kernel is the same for all."""
+    assert innermost(stack) == frame
 
 
 def test_shares_of_a_total_are_whole_and_add_up() -> None:

@@ -2,7 +2,7 @@
 The code in which spans of a name, and the slow ones of them, spent most of their time.
 
 A frame that names a line somebody can open says more than the call in a library at its end: time
-belongs to the innermost Python frame of its stack, or to the innermost of all if there is none.
+belongs to the innermost Python frame of its stack, or of its program if there is none.
 """
 
 from __future__ import annotations
@@ -73,8 +73,15 @@ def of_span(summary: Summary, span: Span, where: Mapping[str, str] | None = None
 
 
 def of_roles(summary: Summary) -> dict[str, tuple[Hot, ...]]:
-    """Return of each role the frames with the largest share of the time of its threads, if any were seen."""
+    """
+    Return of each role the frames with the largest share of the time of its threads, if any were seen.
+
+    Threads that never ran are left out, if others did: helpers of a library that sleep would be most of the time.
+    """
     accounts = {stack: held for stack, held in summary.stacks.items() if len(stack) > 2}
+    awake = {stack[:2] for stack, held in accounts.items() if stack[2] == ON_CPU and held.weight}
+    roles = {role for role, _ in awake}
+    accounts = {stack: held for stack, held in accounts.items() if stack[:2] in awake or stack[0] not in roles}
     found = profile.wall(accounts, summary.running, summary.waiting, without_interpreter)
     whole: dict[str, int] = {}
     own: dict[str, dict[tuple[str, str], int]] = {}
@@ -123,5 +130,5 @@ def _heat(subject: Subject, weights: Mapping[Stack, float], at: int, band: Band)
 
 
 def _place(code: Stack) -> str:
-    """Return the innermost Python frame, or the innermost of all, without its line."""
+    """Return the frame that says most of where *code* stands, without its line."""
     return without_lines((innermost(code),))[0]

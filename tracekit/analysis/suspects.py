@@ -43,7 +43,7 @@ class Suspect:
 
     @property
     def place(self) -> str:
-        """The innermost line of Python code, or the innermost frame of all."""
+        """The innermost line of Python code, or the frame that says most where there is none."""
         return innermost(self.stack)
 
 
