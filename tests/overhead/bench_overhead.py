@@ -21,6 +21,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.overhead.outside import wrk
 from tests.overhead.table import PACE, Measured, Results, Workload, markdown, missed, text
 from tests.overhead.tracers import TRACERS, Tracer, attached, let_bcc_compile
 
@@ -38,7 +39,10 @@ WORKLOADS = (
     Workload("opens", "failing opens", "opens", 50_000, 5, 1000),
     Workload("switches", "pipe ping-pong", "switches", 10_000, 5, 500),
     Workload("spawns", "vfork + exec", "spawns", 100, 4, 20),
+    Workload("tasks", "20,000 asyncio tasks", "tasks.py", 20_000, 3, 1000),
     Workload("agent", "agent turns", "agent.py", 15, 4, 5),
+    Workload("evaluator", "evaluator, computes", "evaluator.py", 2000, 4, 200),
+    Workload("web", "web service under wrk", "web.py", 2000, 1, 2000),
 )
 
 
@@ -134,7 +138,7 @@ def measure(tracers: list[Tracer], workloads: list[Workload], rounds: int, colle
     found = {tracer: Measured() for tracer in tracers}
     failed: dict[str, str] = {}
     (busy, own), start = cpu_seconds(), time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder, untimed_bpf():
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, untimed_bpf(), wrk():
         programs, headers = Path(folder, "programs"), Path(folder, "headers")
         programs.mkdir()
         headers.mkdir()

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 Stacks = Counter[tuple[str, ...]]
 """Samples by stack, root first."""
 
-SETTLE_S = 4.0
-"""From when any profiler has begun until what it takes is measured: tracekit makes its tables meanwhile."""
+SETTLE_S, SETTLED_S = 2.0, 8.0
+"""From when a profiler, or tracekit, has begun until what it takes is measured: tables are made meanwhile."""
 _PATIENCE_S = 60
 _POLL_S = 0.01
 _PROG_GET_FD_BY_ID = 13
@@ -139,6 +139,8 @@ class Running:
     """A profiler that has begun; what it delivered and used in all is known when it has ended."""
 
     pid: int
+    attach_ms: float = 0.0
+    """Until it said that it has begun."""
     programs: set[int] = field(default_factory=set)
     """Ids of its BPF programs."""
     delivered: Delivered | None = None
@@ -157,6 +159,11 @@ class Running:
             before, start = _run_time_ns(self.programs), time.monotonic()
             time.sleep(seconds)
             return (_run_time_ns(self.programs) - before) / (time.monotonic() - start)
+
+    def rss_bytes(self) -> int:
+        """Return the most memory that it had, its children left out."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
     def has_event(self) -> bool:
         """Tell whether it has an event of perf."""
@@ -201,16 +208,17 @@ def _run_time_ns(programs: set[int]) -> int:
 
 
 @contextmanager
-def profiling(profiler: Profiler, target: int, cpus: set[int]) -> Iterator[Running]:
+def profiling(profiler: Profiler, target: int, cpus: set[int], kept: Path | None = None) -> Iterator[Running]:
     """
-    Run *profiler* on process *target* for the block, on *cpus*.
+    Run *profiler* on process *target* for the block, on *cpus*; *kept*: where its file is to stay.
 
     Raises:
         RuntimeError: it does not begin, or not end.
     """
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        said, file = Path(folder, "said"), Path(folder, "file.tk")
+        said, file = Path(folder, "said"), kept or Path(folder, "file.tk")
         words = [word.replace("{pid}", str(target)).replace("{file}", str(file)) for word in profiler.command]
+        start = time.monotonic()
         with said.open("wb") as output:
             child = subprocess.Popen(
                 [profiler.program, *words[1:]],
@@ -224,6 +232,8 @@ def profiling(profiler: Profiler, target: int, cpus: set[int]) -> Iterator[Runni
             os.sched_setaffinity(child.pid, cpus)
             running = Running(child.pid)
             _await(child, profiler, running, said)
+            running.attach_ms = (time.monotonic() - start) * 1e3
+            time.sleep(SETTLED_S if profiler in OURS else SETTLE_S)
             running.programs = _programs(child.pid)
             yield running
             _end(child, running)
@@ -242,7 +252,6 @@ def _await(child: subprocess.Popen[bytes], profiler: Profiler, running: Running,
         if child.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"{profiler.name} did not begin: {said.read_text()[-300:]}")
         time.sleep(_POLL_S)
-    time.sleep(SETTLE_S)
 
 
 def _end(child: subprocess.Popen[bytes], running: Running) -> None:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tests.overhead.profilers import BARE, FULL, OURS, PEERS, PY_SPY, SETTLE_S
+from tests.overhead.profilers import BARE, FULL, OURS, PEERS, PY_SPY, SETTLE_S, SETTLED_S
 from tests.overhead.table import machine
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def table(found: All, rounds: int, others: float, notes: list[str]) -> str:
     lines = [f"{machine()}; {effort}. Median [lowest–highest].", ""]
     for title, cell in (
         ("work a second untraced / traced", _slowdown),
-        (f"% of a core, from {SETTLE_S:.0f} s after its start on: collector + its programs in the kernel", _cpu),
+        (f"% of a core, {SETTLE_S:.0f} s (tracekit {SETTLED_S:.0f} s) after its start: collector + BPF programs", _cpu),
         ("CPU seconds of a whole run, its start and end included", _all),
         ("stacks that are whole, of those delivered", _whole),
     ):
