@@ -23,11 +23,17 @@ FLAGS = {"nothing.c": FREE, "compat32.c": [*FREE, "-m32"]}
 """Static programs make no call but their own; those without a C library need no 32-bit one either."""
 
 
+TOGETHER = {"db_libraries", "doctor", "help", "names", "presets", "tutorial", "wheels"}
+"""What is in these files counts, and bounds no time: other tests may run beside it."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark all tests of this folder, whoever writes the next."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.kernel)
+            if item.path.stem.removeprefix("test_") in TOGETHER:
+                item.add_marker(pytest.mark.together)
 
 
 def missing() -> str:
