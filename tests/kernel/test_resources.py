@@ -24,13 +24,19 @@ def stalled_ns() -> int:
 
 
 def test_cpu_is_what_the_target_used(lab: Lab) -> None:
-    """The gauge, added up over the recording, is the CPU clock of the program; /proc counts in 10 ms."""
+    """
+    The gauge, added up over the recording, is the CPU clock of the program; /proc counts in 10 ms.
+
+    The process is older than its program: what becoming it took may be in it, half a second on an emulated CPU.
+    """
     run = lab.run("exec $W/hog $T/hog.json 1500 0", "--no-errors")
 
     (shares,) = run.recording.values("cpu").values()
     lengths = [interval.duration_ns for interval in run.recording.intervals]
     used_ns = float(np.nansum(shares * lengths))
-    assert used_ns == pytest.approx(run.truth["hog"]["cpu_ns"], rel=0.1, abs=60e6)
+    truth = run.truth["hog"]
+    assert 0.9 * truth["cpu_ns"] - 60e6 < used_ns < 1.1 * truth["process_cpu_ns"] + 60e6
+    assert truth["process_cpu_ns"] > truth["cpu_ns"] > 500e6
 
 
 @pytest.mark.skipif(not has_disk(), reason="needs a disk; this machine has none")

@@ -179,6 +179,7 @@ static inline void say_self(void)
 
 	say("pid", getpid());
 	say("cpu_ns", now.cpu_ns - truth_at_begin.cpu_ns);
+	say("process_cpu_ns", now.cpu_ns);	// with what it was before it became this program
 	say("voluntary", now.voluntary - truth_at_begin.voluntary);
 	say("involuntary", now.involuntary - truth_at_begin.involuntary);
 	say("leader_runq_ns", now.waited_ns - truth_at_begin.waited_ns);
