@@ -81,7 +81,7 @@ def _open_files() -> int:
 
 def _named(symbols: Symbols, pid: int, addresses: list[int]) -> list[str]:
     symbols.names(pid, addresses)
-    assert symbols.settle(10)
+    assert symbols.settle(60)
     found = symbols.names(pid, addresses)
     return [found[address] for address in addresses]
 
@@ -177,7 +177,7 @@ def test_nobody_waits_for_names(program, symbols):
     """The first answer is what is known: nothing; the second one has all."""
     with _Running(str(program)) as running:
         assert symbols.names(running.pid, running.addresses) == {}
-        assert symbols.settle(10)
+        assert symbols.settle(60)
         assert set(symbols.names(running.pid, running.addresses)) == set(running.addresses)
 
 
