@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 import click
 
 from tracekit import __version__
-from tracekit.errors import EXIT_CANNOT, EXIT_INTERRUPTED, TracekitError
+from tracekit.errors import EXIT_CANNOT, EXIT_INTERRUPTED, EXIT_USAGE, TracekitError, UsageError
 from tracekit.units import printable
 
 COMMANDS = {
@@ -24,6 +25,14 @@ COMMANDS = {
     "verdict": "Judge a recording by its objectives.",
     "doctor": "Try everything tracekit needs, and say how to get what is missing.",
 }
+_CURES = {
+    errno.EMFILE: "ulimit -n 1024",
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.ENOMEM: "a machine, container or control group with more memory",
+}
+"""What to try where the system refuses, whatever was wanted of it."""
+_MOUNTS = {"/proc/": "mount -t proc proc /proc", "/sys/": "mount -t sysfs sysfs /sys"}
 
 
 class _Lazy(click.Group):
@@ -40,12 +49,31 @@ class _Lazy(click.Group):
         command.name = name
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            raise UsageError(f"cannot {name}: no such command", _near(name))
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96})
+def _near(name: str) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 - only after a slip
+
+    return " or ".join(f"tracekit {match}" for match in get_close_matches(name, COMMANDS)) or "tracekit --help"
+
+
+@click.group(
+    cls=_Lazy,
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
+)
 @click.version_option(__version__, prog_name="tracekit")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
@@ -62,6 +90,9 @@ def cli(ctx: click.Context) -> None:
     4 cannot (environment), 130 interrupted with the recording saved.
     """  # noqa: D301 - click takes the control character, not the two letters
     ctx.color = _wants_color()
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(EXIT_USAGE)
 
 
 def _wants_color() -> bool | None:
@@ -74,13 +105,13 @@ def _wants_color() -> bool | None:
 def main() -> None:
     """Run the command line."""
     try:
-        sys.exit(cli.main(standalone_mode=False))
+        sys.exit(cli.main(prog_name="tracekit", standalone_mode=False))
     except TracekitError as error:
         _explain(str(error), error.hint)
         sys.exit(error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+    except click.UsageError as error:
+        _explain(*_slip(error))
+        sys.exit(EXIT_USAGE)
     except (click.Abort, KeyboardInterrupt):
         _explain("interrupted", "")
         sys.exit(EXIT_INTERRUPTED)
@@ -88,9 +119,32 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader of our output has gone: not our failure
         sys.exit(0)
     except OSError as error:
-        name = f" {error.filename}" if error.filename else ""
-        _explain(f"cannot go on:{name} {error.strerror or error}", "")
+        _explain(*_refusal(error))
         sys.exit(EXIT_CANNOT)
+
+
+def _slip(error: click.UsageError) -> tuple[str, str]:
+    """Return what is wrong with a command line, and what to try."""
+    command = error.ctx.info_name if error.ctx else None
+    path = error.ctx.command_path if error.ctx else "tracekit"
+    said, near = error.format_message(), ""
+    if isinstance(error, click.NoSuchOption):
+        said = f"no such option {error.option_name}"
+        near = " or ".join(error.possibilities or ())
+    elif command == "attach" and "unexpected extra argument" in said:
+        near = "tracekit attach -p PID"
+    text = said[:1].lower() + said[1:].rstrip(".")
+    return f"cannot {command if path != 'tracekit' else 'begin'}: {text}", near or f"{path} --help"
+
+
+def _refusal(error: OSError) -> tuple[str, str]:
+    """Return what the system refused, and what to try."""
+    name = str(error.filename or "")
+    text = f"cannot go on: {name}: {error.strerror}" if name else f"cannot go on: {error.strerror or error}"
+    hint = _CURES.get(error.errno or 0, "")
+    if error.errno == errno.ENOENT:
+        hint = next((mount for start, mount in _MOUNTS.items() if name.startswith(start)), hint)
+    return text, hint
 
 
 def _explain(text: str, hint: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -81,7 +82,25 @@ def test_a_refusal_of_the_system_is_no_traceback(failing, capsys) -> None:
     """Whatever file it was."""
     assert failing(PermissionError(13, "Permission denied", "/proc/1/mem")) == 4
 
-    assert capsys.readouterr().err == "tracekit: cannot go on: /proc/1/mem Permission denied\n"
+    assert capsys.readouterr().err == "tracekit: cannot go on: /proc/1/mem: Permission denied\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "hint"),
+    [
+        (errno.EMFILE, None, "ulimit -n 1024"),
+        (errno.ENOSPC, "/tmp/x", "free some space"),
+        (errno.ENOENT, "/proc/self/stat", "mount -t proc proc /proc"),
+        (errno.ENOENT, "/sys/devices/system/cpu/possible", "mount -t sysfs sysfs /sys"),
+    ],
+)
+def test_a_refusal_with_a_known_cure_has_it(failing, capsys, number: int, name: str | None, hint: str) -> None:
+    """Limits of descriptors and disks, and what a bare chroot lacks."""
+    assert failing(OSError(number, os.strerror(number), name)) == 4
+
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("tracekit: cannot go on: ")
+    assert second == f"  try: {hint}"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
@@ -98,15 +117,41 @@ def test_a_bug_is_not_hidden(failing) -> None:
         failing(ZeroDivisionError())
 
 
-@pytest.mark.parametrize("words", [["attch"], ["report"], ["report", "--no-such-option"]])
-def test_a_wrong_command_line_is_a_usage_error(words: list[str]) -> None:
-    """Exit code 2, and where the help is."""
-    end = run(*words)
+@pytest.mark.parametrize(
+    ("line", "error", "hint"),
+    [
+        ("attch", "cannot attch: no such command", "tracekit attach"),
+        ("bogus", "cannot bogus: no such command", "tracekit --help"),
+        ("--hlp", "cannot begin: no such option --hlp", "--help"),
+        ("report", "cannot report: missing argument 'FILE'", "tracekit report --help"),
+        ("report --jsn x", "cannot report: no such option --jsn", "--json or --span"),
+        ("report a b", "cannot report: got unexpected extra argument (b)", "tracekit report --help"),
+        ("attach 42", "cannot attach: got unexpected extra argument (42)", "tracekit attach -p PID"),
+        (
+            "attach -p x",
+            "cannot attach: invalid value for '-p' / '--pid': 'x' is not a process id",
+            "tracekit attach --help",
+        ),
+        ("attach -p", "cannot begin: option '-p' requires an argument", "tracekit --help"),
+        ("run", "cannot run: missing argument '[--] COMMAND...'", "tracekit run --help"),
+    ],
+)
+def test_a_wrong_command_line_is_a_usage_error(capsys, monkeypatch, line: str, error: str, hint: str) -> None:
+    """Exit code 2, what is wrong, and what was perhaps meant."""
+    monkeypatch.setattr(sys, "argv", ["tracekit", *line.split()])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
 
-    assert end.returncode == 2
-    assert end.stdout == ""
-    assert "--help" in end.stderr
-    assert "Traceback" not in end.stderr
+    assert end.value.code == 2
+    assert capsys.readouterr() == ("", f"tracekit: {error}\n  try: {hint}\n")
+
+
+def test_no_command_is_a_usage_error_with_the_help() -> None:
+    """Who types `tracekit` alone sees what there is, not on stdout."""
+    end = run()
+
+    assert (end.returncode, end.stdout) == (2, "")
+    assert all(f"\n  {name} " in end.stderr for name in cli.COMMANDS)
 
 
 def test_the_version_is_said() -> None:

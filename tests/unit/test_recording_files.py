@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import random
 import shutil
@@ -89,6 +90,14 @@ def test_a_missing_file_is_a_mistake_in_the_command(tmp_path: Path) -> None:
         assert (error.exit_code, error.hint) == (2, "tracekit attach -o FILE.tk makes one")
 
 
+@pytest.mark.parametrize("name", ["http://host/x.tk", "me@host:run.tk", "host:/tmp/run.tk"])
+def test_a_file_of_another_machine_must_be_copied_first(name: str) -> None:
+    """Nothing of tracekit opens a socket."""
+    error = refusal(Path(name))
+
+    assert (error.exit_code, error.hint) == (2, "a copy of it on this machine")
+
+
 @pytest.mark.parametrize("kind", ["folder", "fifo", "device", "socket", "file/x.tk", "loop"])
 def test_what_is_no_file_is_not_opened(tmp_path: Path, kind: str) -> None:
     """A pipe that nobody writes would be waited for, a device read for ever."""
@@ -121,11 +130,12 @@ def test_what_is_no_file_is_not_opened(tmp_path: Path, kind: str) -> None:
         (b"", "the file is empty"),
         (b"SQLite", "not a tracekit recording"),
         (b"# letters to a friend\n" * 1000, "not a tracekit recording"),
+        (gzip.compress(b"SQLite format 3\0"), "it is compressed"),
         (b"SQLite format 3\0", "damaged"),
         (b"SQLite format 3\0" + bytes(4080), "damaged"),
         (b"SQLite format 3\0" + b"\xff" * 8176, "damaged"),
     ],
-    ids=["empty", "beginning", "text", "head", "zeros", "ones"],
+    ids=["empty", "beginning", "text", "gzip", "head", "zeros", "ones"],
 )
 def test_foreign_content_is_named(tmp_path: Path, content: bytes, cause: str) -> None:
     """The line says what it is, the hint what to do."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tracekit.capture.host.facts import has_kernels_pids
 from tracekit.errors import MachineError, UsageError
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class Command:
 
         path = shutil.which(argv[0])
         if not path:
-            raise UsageError(f"cannot run {argv[0]}: no such program", "a full path, or `--` before the command")
+            fact = "not a program that you may run" if "/" in argv[0] and Path(argv[0]).exists() else "no such program"
+            raise UsageError(f"cannot run {argv[0]}: {fact}", "a full path, or `--` before the command")
         self._argv = argv
         self._environment = dict(environment)
         go, self._go = os.pipe()
@@ -131,6 +133,13 @@ def _drop_privileges() -> dict[str, str]:
         os.setuid(user.uid)
         environment |= {"HOME": user.home, "USER": user.name, "LOGNAME": user.name}
     return environment
+
+
+def check_pid_namespace() -> None:
+    """Raise MachineError if process ids here mean others to the kernel: it would trace somebody else's process."""
+    if not has_kernels_pids():
+        fact = "process ids of this container are not those of the kernel"
+        raise MachineError(f"cannot trace a process: {fact}", "docker run --pid host ..., or tracekit outside of it")
 
 
 def check_pids(pids: Iterable[int], own_pid: int, verb: str = "attach to") -> tuple[int, ...]:

@@ -55,7 +55,7 @@ class _Read:
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(readable=False, path_type=Path))
 @click.option("--metric", default="", metavar="M", help="What to draw: runq.wait, offcpu, syscall.latency, ...")
 @chosen.option
 @part.option

@@ -42,7 +42,7 @@ def _due(_ctx: click.Context, _param: click.Parameter, text: str | None) -> int:
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(readable=False, path_type=Path))
 @click.option("--metric", default="", metavar="M", help="Only this metric, with its distribution.")
 @chosen.option
 @click.option("--by", "label", default="", metavar="LABEL", help="Add up the series with the same LABEL.")

@@ -139,8 +139,10 @@ def _session(chosen: Options) -> Callable[..., Summary]:
         from tracekit.capture import probes_session  # noqa: PLC0415 - one of the two
 
         return probes_session.record
-    from tracekit.capture import session  # noqa: PLC0415
+    from tracekit.capture import session, workload  # noqa: PLC0415
 
+    if chosen.pids or chosen.command:
+        workload.check_pid_namespace()
     return session.record
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(readable=False, path_type=Path))
 @click.option("--role", default="", help="Only this role (see `CPU time by role`).")
 @click.option(
     "--span", default="", metavar="NAME", help="Only spans NAME: what the usual and the slow ones are made of."

@@ -34,7 +34,7 @@ _ENCODERS: dict[str, Callable[[Judged], bytes]] = {
     "markdown": markdown.encode,
     "github": github.encode,
 }
-_PATH = click.Path(path_type=Path)
+_PATH = click.Path(readable=False, path_type=Path)
 _DEFAULTS = (Path("sla.toml"), Path("pyproject.toml"))
 
 

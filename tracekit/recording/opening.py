@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import stat
 from pathlib import Path
@@ -10,6 +11,9 @@ from tracekit.errors import RecordingError, UsageError
 from tracekit.recording.writer import APPLICATION_ID, FORMAT
 
 _HOW_TO_MAKE = "tracekit attach -o FILE.tk makes one"
+_ELSEWHERE = re.compile(r"(https?|ftp|s3|gs|ssh):|[\w.@-]+:")
+_PACKED = {b"\x1f\x8b": "gunzip", b"\x28\xb5\x2f\xfd": "unzstd", b"\xfd7zXZ": "unxz", b"BZh": "bunzip2"}
+"""How a compressed file begins, and what unpacks it."""
 _DAMAGE = (sqlite3.Error, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 """What reading the rows and payloads of a damaged or hostile file raises."""
 
@@ -53,11 +57,15 @@ def _check_file(path: Path) -> None:
         with path.open("rb") as file:
             head = file.read(18)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UsageError(f"cannot read {path}: no such file", _HOW_TO_MAKE) from error
+        hint = "a copy of it on this machine" if _ELSEWHERE.match(str(path)) else _HOW_TO_MAKE
+        raise UsageError(f"cannot read {path}: no such file", hint) from error
     except OSError as error:
         raise RecordingError(f"cannot read {path}: {error.strerror}", "run as the file's owner") from error
     if not head:
         raise RecordingError(f"cannot read {path}: the file is empty", "record again")
+    unpack = next((program for magic, program in _PACKED.items() if head.startswith(magic)), "")
+    if unpack:
+        raise RecordingError(f"cannot read {path}: it is compressed", f"{unpack} {path}")
     if not head.startswith(b"SQLite format 3\0"):
         raise RecordingError(f"cannot read {path}: not a tracekit recording", _HOW_TO_MAKE)
     page_bytes = int.from_bytes(head[16:], "big")

@@ -243,13 +243,24 @@ class Writer:
 def refuse_existing(path: Path) -> None:
     """Raise UsageError if *path* exists: said before any work is done for it."""
     if path.is_symlink() or path.exists():
+        refuse_what_is_no_file(path)
         raise UsageError(f"cannot record to {path}: it exists", "-f to replace it, or another -o")
+
+
+def refuse_what_is_no_file(path: Path) -> None:
+    """Raise UsageError if *path* is a folder, or a device such as /dev/null: nobody wants that replaced."""
+    if path.is_symlink() or path.is_file() or not path.exists():
+        return
+    if path.is_dir():
+        raise UsageError(f"cannot record to {path}: it is a folder", f"-o {path / 'run.tk'}")
+    raise UsageError(f"cannot record to {path}: it is not a regular file", "another -o")
 
 
 def _create(path: Path, force: bool, owner: tuple[int, int] | None) -> None:
     """Create *path* empty, 0600, never through a link that somebody laid there."""
     try:
         if force:
+            refuse_what_is_no_file(path)
             for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
                 name.unlink(missing_ok=True)
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY, 0o600)

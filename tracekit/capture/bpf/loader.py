@@ -171,6 +171,8 @@ def _explain(error: OSError, skeleton: _Skeleton) -> MachineError:
             "cannot load BPF programs: not allowed (needs root, or CAP_BPF and CAP_PERFMON)",
             "sudo with the full path of tracekit; tracekit doctor says more",
         )
+    if error.errno == errno.EMFILE:
+        return MachineError(f"cannot load BPF programs: {error.strerror}", "ulimit -n 1024")
     if not _BTF.exists():
         return MachineError("cannot load BPF programs: this kernel has no BTF", _NO_BTF)
     missing = _no_task_storage()

@@ -17,7 +17,7 @@ from tracekit.capture.dump.untraced import untraced
 from tracekit.capture.kernel import Kernel
 from tracekit.capture.options import Options
 from tracekit.capture.wire import SAMPLE_HZ
-from tracekit.capture.workload import check_pids
+from tracekit.capture.workload import check_pid_namespace, check_pids
 from tracekit.errors import MachineError, UsageError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def take(pids: tuple[int, ...], *, children: bool) -> Dump:
     options = Options(Path(os.devnull), pids=tgids, children=children, errors=False, db=False, stack_hz=SAMPLE_HZ)
     why = "the iterator of tasks in the kernel does not show it"
     try:
+        check_pid_namespace()
         with closing(Kernel(options, tgids)) as kernel:
             found = traced(kernel)
     except MachineError as error:

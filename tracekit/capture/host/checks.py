@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tracekit.capture import nvidia
 from tracekit.capture.host import extras
+from tracekit.capture.host.facts import has_kernels_pids
 from tracekit.records import Check
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ NOT_TRIED = "not tried"
 
 _REFUSED = ("Operation not permitted", "Permission denied")
 _UNKNOWN = "Invalid argument"  # what the kernel says to a type of map, program or link it does not know
-_HOST_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 _CONTAINER_MARKS = (".dockerenv", "run/.containerenv")
 
 _EVERYTHING = "attach and run; recordings made elsewhere can be read here"
@@ -219,12 +219,12 @@ def _is_readable(process: Path) -> bool:
 
 
 def _pid_namespace(root: Path) -> Check:
-    name, costs = "host's process ids", "attach -p, and rss, fds, io: process ids here are not those of the kernel"
+    name, costs = "host's process ids", "attach -p, run, and rss, fds, io: process ids here are not those of the kernel"
     try:
-        namespace = str((root / "proc/self/ns/pid").readlink())
+        the_same = has_kernels_pids(root)
     except OSError as error:
         return Check(name, "kernel", "missing", _cause(error), costs)
-    if namespace == _HOST_PID_NAMESPACE:
+    if the_same:
         return Check(name, "kernel", "ok", "the same here", costs)
     return Check(name, "kernel", "missing", "in a process id namespace", costs, "docker run --pid host ...")
 

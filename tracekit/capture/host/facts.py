@@ -9,6 +9,8 @@ from pathlib import Path
 from tracekit import __version__
 from tracekit.records import Clocks, Host
 
+_KERNELS_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, include/linux/proc_ns.h
+
 
 def facts(root: Path = Path("/")) -> Host:
     """Return the machine under *root*; what cannot be read is "" or 0."""
@@ -32,6 +34,11 @@ def clocks() -> Clocks:
         time.time_ns(),
         time.clock_gettime_ns(time.CLOCK_BOOTTIME),
     )
+
+
+def has_kernels_pids(root: Path = Path("/")) -> bool:
+    """Tell whether process ids here are those of the kernel: not so in most containers. Raises OSError: no /proc."""
+    return str((root / "proc/self/ns/pid").readlink()) == _KERNELS_PID_NAMESPACE
 
 
 def _text(path: Path) -> str:
