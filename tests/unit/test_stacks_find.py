@@ -177,7 +177,7 @@ def test_who_may_not_look_is_told(package: Path):
     with running(DEBIAN, "-c", WAITS) as (process, _):
         done = as_nobody(package, f"find({process.pid})")
 
-    assert "UnknownPythonError: it may not be looked at" in done.stderr
+    assert "ClosedError: they may not be looked at" in done.stderr
 
 
 def test_threads_that_make_no_sense(tmp_path: Path):

@@ -12,6 +12,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from tracekit.capture import privileges
 from tracekit.capture.bpf import syscall
 from tracekit.capture.naming import counter
 
@@ -73,7 +74,8 @@ class Meter:
         """Have a window soon: there are more programs than before."""
         if self._window:
             self._close(now_ns)
-        self._next_ns = min(self._next_ns, now_ns + FIRST_NS)
+        if not self.missing:
+            self._next_ns = min(self._next_ns, now_ns + FIRST_NS)
 
     def increase(self, now_ns: int) -> tuple[Series, float] | None:
         """Return the cost since the last call, at the share of the last window."""
@@ -92,7 +94,8 @@ class Meter:
     def _open(self, now_ns: int) -> None:
         window = ExitStack()
         try:
-            window.enter_context(syscall.statistics())
+            with privileges.raised(privileges.Capability.SYS_ADMIN):
+                window.enter_context(syscall.statistics())
         except OSError as error:
             self.missing.append(f"cost.bpf: BPF statistics: {error.strerror} (needs CAP_SYS_ADMIN)")
             self._next_ns = _NEVER_NS

@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from tracekit.capture import syscalls, wire
+from tracekit.capture import privileges, syscalls, wire
 from tracekit.capture.bpf import syscall
 from tracekit.capture.bpf.loader import load
 from tracekit.capture.bpf.memory import Table, map_array
@@ -129,6 +129,7 @@ class Kernel:
 
     def _load_stacks(self) -> None:
         """Without them the rest is still worth having."""
+        privileges.keep(privileges.LOADING)  # of this thread: others go on with more
         from tracekit.capture.stacks.programs import Programs  # noqa: PLC0415 - 20 ms, in a thread of its own
 
         try:

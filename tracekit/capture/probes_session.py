@@ -8,6 +8,7 @@ import time
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
+from tracekit.capture import privileges
 from tracekit.capture.batch import Batch
 from tracekit.capture.file import create
 from tracekit.capture.followed import Followed
@@ -23,7 +24,7 @@ from tracekit.capture.session import (
     Summary,
 )
 from tracekit.capture.signals import Signals
-from tracekit.capture.workload import check_pids, open_pidfds
+from tracekit.capture.workload import check_pids, open_pidfds, owner
 from tracekit.errors import DiskFullError, MachineError
 from tracekit.recording.writer import refuse_existing
 from tracekit.records import Interval, Loss
@@ -58,7 +59,9 @@ def record(
         ends = open_pidfds(pids)
         for descriptor in ends:
             stack.callback(os.close, descriptor)
+        privileges.become(owner())
         writer = stack.enter_context(create(options, pids))
+        privileges.keep(privileges.wanted(options), options.output.parent)
         session = stack.enter_context(closing(_Session(options, writer, pids)))
         attached((time.monotonic_ns() - begin_ns) / 1e6, [])
         try:

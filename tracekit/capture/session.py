@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tracekit.capture import privileges
 from tracekit.capture.batch import Batch
 from tracekit.capture.cost import Meter
 from tracekit.capture.db import Databases, ports
@@ -20,7 +21,7 @@ from tracekit.capture.resources import Resources
 from tracekit.capture.signals import Signals
 from tracekit.capture.spans import Spans
 from tracekit.capture.wire import A_THREAD, LIFE_BOARD
-from tracekit.capture.workload import Command, cgroup_id, check_pids, open_pidfds
+from tracekit.capture.workload import Command, cgroup_id, check_pids, open_pidfds, owner
 from tracekit.errors import DiskFullError
 from tracekit.recording.writer import Writer, refuse_existing
 from tracekit.records import InFlight, Interval, Loss, Series
@@ -111,12 +112,14 @@ def record(
         if kernel.db_maps:
             ports.write(kernel.db_maps["db_ports"], options.db_ports)
         kernel.attach()
+        privileges.become(owner())
         if options.stacks:
             kernel.load_stacks()
         start_ns = time.monotonic_ns()
         tasks = kernel.mark()
         took_ms = (time.monotonic_ns() - begin_ns) / 1e6
         writer = stack.enter_context(create(options, pids))
+        privileges.keep(privileges.wanted(options), options.output.parent)
         session = _Session(options, kernel, writer, tasks, start_ns)
         # not before: what users do on reading it is in the first interval of every source
         attached(took_ms, kernel.library_probes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tracekit.capture import dump
+from tracekit.capture import dump, privileges
 from tracekit.commands.attach import pids
 from tracekit.errors import UsageError
 from tracekit.report import dump as report
@@ -52,10 +52,14 @@ def command(groups: tuple[tuple[int, ...], ...], children: bool, native: bool, a
     chosen = tuple(pid for group in groups for pid in group)
     if not chosen:
         raise UsageError("cannot dump nothing: give -p", "tracekit dump -p PID")
-    found = report.shown(dump.take(chosen, children=children), native=native)
+    found = report.shown(dump.take(chosen, children=children, attached=_limit), native=native)
     if as_json:
         click.echo(report.document(found))
     else:
         say(report.text(found))
     for line in found.missing:
         click.echo(f"note: {printable(line)}", err=True)
+
+
+def _limit() -> None:
+    privileges.keep(privileges.DUMPING)

@@ -72,12 +72,9 @@ class Writer:
         self._intervals = 0
         facts = {"host": vars(host), "target": vars(target), "clocks": vars(clocks), "settings": settings}
         _create(path, force, owner)
-        with self._errors():
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=5)
         try:
-            self._start({key: json.dumps(value) for key, value in facts.items()})
+            self._start(path, {key: json.dumps(value) for key, value in facts.items()})
         except RecordingError:
-            self._db.close()
             path.unlink()  # nothing is in it, and it would be in the way of the next try
             raise
 
@@ -179,7 +176,16 @@ class Writer:
     def __exit__(self, *_: object) -> None:
         self._db.close()
 
-    def _start(self, meta: dict[str, str]) -> None:
+    def _start(self, path: Path, meta: dict[str, str]) -> None:
+        with self._errors():
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=5)
+        try:
+            self._lay_out(meta)
+        except RecordingError:
+            self._db.close()
+            raise
+
+    def _lay_out(self, meta: dict[str, str]) -> None:
         schema = _SCHEMA.read_text()
         with self._errors():
             self._db.execute("PRAGMA journal_mode=MEMORY")  # a rollback journal left by a kill could not be read

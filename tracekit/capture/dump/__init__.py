@@ -21,12 +21,16 @@ from tracekit.capture.workload import check_pid_namespace, check_pids
 from tracekit.errors import MachineError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tracekit.dumped import Dump
 
 
-def take(pids: tuple[int, ...], *, children: bool) -> Dump:
+def take(pids: tuple[int, ...], *, children: bool, attached: Callable[[], None] = lambda: None) -> Dump:
     """
     Return what the threads of processes do, of their descendants too if *children*.
+
+    *attached* is called when all is attached, before anything of these processes is read.
 
     Raises:
         UsageError: a process is not there. MachineError: none of them may be looked at.
@@ -37,7 +41,7 @@ def take(pids: tuple[int, ...], *, children: bool) -> Dump:
     try:
         check_pid_namespace()
         with closing(Kernel(options, tgids)) as kernel:
-            found = traced(kernel)
+            found = traced(kernel, attached)
     except MachineError as error:
         why = str(error)
     else:

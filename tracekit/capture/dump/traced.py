@@ -20,7 +20,7 @@ from tracekit.dumped import Dump, Process, Thread
 from tracekit.errors import MachineError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from tracekit.capture.kernel import Kernel
     from tracekit.capture.readings import Task
@@ -36,14 +36,15 @@ _LOADING_S = 10.0
 _STATES: tuple[State, ...] = ("running", "runnable", "blocked")
 
 
-def traced(kernel: Kernel) -> Dump:
+def traced(kernel: Kernel, attached: Callable[[], None]) -> Dump:
     """
-    Return what the target of *kernel* does.
+    Return what the target of *kernel* does; *attached* is called before it is looked at.
 
     Raises:
         MachineError: its programs cannot be attached.
     """
     kernel.attach()
+    attached()
     kernel.load_stacks()
     kernel.mark()
     marked_ns = time.monotonic_ns()

@@ -12,6 +12,7 @@ from tracekit.capture.bpf import syscall
 from tracekit.capture.libraries import uprobe
 from tracekit.capture.libraries.mapped import UnfitError
 from tracekit.capture.libraries.place import MOST_BYTES, Place, place
+from tracekit.capture.privileges import Capability, raised
 
 if TYPE_CHECKING:
     from tracekit.capture.bpf.loader import Loaded
@@ -113,7 +114,8 @@ class Attached:
             if program:
                 number = self._loaded.programs[program]
                 offset = function.offset + where.offset
-                self._descriptors += uprobe.attach(number, file, offset, cookie, at_return=at_return)
+                with raised(Capability.SYS_ADMIN):
+                    self._descriptors += uprobe.attach(number, file, offset, cookie, at_return=at_return)
         probed.functions.add(probe.function)
         if not where.fast:
             probed.slow.add(probe.function)

@@ -43,6 +43,10 @@ class UnknownPythonError(Exception):
     """Why the Python in a process cannot be read; one line for users."""
 
 
+class ClosedError(UnknownPythonError):
+    """It may not be looked at, and nothing else of the process."""
+
+
 @dataclass(frozen=True)
 class Interpreter:
     """
@@ -116,14 +120,14 @@ def find(pid: int) -> Interpreter | None:
     Cheap from the second process with the same binary on: ask again when a process loads a library.
 
     Raises:
-        UnknownPythonError: there is one that cannot be read.
+        UnknownPythonError: there is one that cannot be read. ClosedError: there may be.
     """
     try:
         return _find(pid, Path("/proc", str(pid)))
     except (ProcessLookupError, FileNotFoundError):
         return None
     except PermissionError as error:
-        raise UnknownPythonError("it may not be looked at (other users' processes need CAP_SYS_PTRACE)") from error
+        raise ClosedError("they may not be looked at (other users' processes need CAP_SYS_PTRACE)") from error
     except OSError as error:
         raise UnknownPythonError(f"it cannot be looked at ({error.strerror})") from error
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tracekit.capture.stacks import layout
 from tracekit.capture.stacks.code import UNREADABLE, Codes
-from tracekit.capture.stacks.interpreter import UnknownPythonError, find
+from tracekit.capture.stacks.interpreter import ClosedError, UnknownPythonError, find
 from tracekit.capture.stacks.layouts import Layouts
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ class Memories:
         try:
             found = find(tgid)
         except UnknownPythonError as error:
-            self._missing[f"Python frames of some processes: {error}"] = None
+            frames = "frames" if isinstance(error, ClosedError) else "Python frames"
+            self._missing[f"{frames} of some processes: {error}"] = None
             return
         if found:
             self._pythons[tgid] = found.packed()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import socket
 import struct
 import subprocess
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tracekit.capture import privileges, seccomp
 from tracekit.capture.elf import NotElfError, Segment
 from tracekit.capture.stacks import ehframe
 
@@ -167,15 +169,14 @@ def serve(channel: int) -> None:
     os.nice(_NICE)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     with socket.socket(fileno=channel) as here:
-        while True:
-            here.settimeout(_IDLE_S)
-            try:
-                message, files, *_ = socket.recv_fds(here, _ASKED.size, 1)
-            except TimeoutError:
-                return
+        poller = select.poll()
+        poller.register(here, select.POLLIN)
+        privileges.keep(())
+        seccomp.allow(seccomp.READING)
+        while poller.poll(1000 * _IDLE_S):
+            message, files, *_ = socket.recv_fds(here, _ASKED.size, 1)
             if not files:
                 return
-            here.settimeout(None)
             _make(here, _ASKED.unpack(message)[0], files[0])
             os.close(files[0])
 
