@@ -146,7 +146,7 @@ def test_units_of_a_folded_file(run: Run, tmp_path: Path) -> None:
         (["run.tk", "--role", "nobody"], 2, "no stack begins with it\n  try: one of: supervisor, worker"),
         (["run.tk", "-o", "x.png"], 2, "cannot write x.png: its name does not say what"),
         (["run.tk", "--json", "-o", "x.svg"], 2, "cannot use --json with -o or --format"),
-        (["run.tk", "--format", "svg", "-o", "run.tk"], 2, "cannot write run.tk: it is the file that is read"),
+        (["run.tk", "--format", "svg", "-o", "run.tk"], 2, "cannot write run.tk: it is a file that is read"),
         (["run.tk", "-o", "no/x.svg"], 4, "cannot write no/x.svg: No such file or directory"),
         (["run.tk", "--unit", "samples"], 2, "cannot use --unit: the weights of a recording are ns"),
         (["run.tk", "--between", "5s", "5s"], 2, "cannot use --between: 5 s to 5 s ends before it begins"),

@@ -340,7 +340,7 @@ def test_what_was_read_is_not_overwritten(run, tmp_path, sample, name):
     code, _, err = run(SLA, "-o", name)
 
     assert code == 2
-    assert err == f"tracekit: cannot write {name.removeprefix('./')}: it is what was read\n  try: another -o OUT\n"
+    assert err == f"tracekit: cannot write {name.removeprefix('./')}: it is a file that is read\n  try: another -o\n"
     assert (tmp_path / "run.tk").read_bytes() == sample.read_bytes()
 
 

@@ -16,7 +16,8 @@ from tracekit.commands import between as part
 from tracekit.commands import profiles, spanstacks, stackforms
 from tracekit.commands import view as viewing
 from tracekit.commands import where as chosen
-from tracekit.errors import MachineError, RecordingError, UsageError
+from tracekit.commands.output import save
+from tracekit.errors import RecordingError, UsageError
 from tracekit.export import folded
 from tracekit.report import flamegraph
 from tracekit.stacks import starting
@@ -291,10 +292,5 @@ def _of_role(source: _Source, role: str) -> _Source:
 
 
 def _write(path: Path, data: bytes, source: str) -> None:
-    try:
-        if path.exists() and source != "-" and path.samefile(source):
-            raise UsageError(f"cannot write {path}: it is the file that is read", "another -o FILE")
-        path.write_bytes(data)
-    except OSError as error:
-        raise MachineError(f"cannot write {path}: {error.strerror}", "another -o FILE") from error
+    save(path, data, [source] if source != "-" else [])
     click.echo(f"wrote {path}", err=True)

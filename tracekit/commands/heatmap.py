@@ -17,6 +17,7 @@ from tracekit.analysis import heatmap
 from tracekit.commands import between as part
 from tracekit.commands import cellcode
 from tracekit.commands import where as chosen
+from tracekit.commands.output import save
 from tracekit.errors import EmptyHistogramError, MachineError, UsageError
 from tracekit.histogram import HIGHEST, merge
 from tracekit.recording.reader import Recording
@@ -187,10 +188,5 @@ def _png() -> Callable[[Subject, Build], bytes]:
 
 
 def _write(path: Path, picture: bytes, source: Path) -> None:
-    try:
-        if path.exists() and path.samefile(source):
-            raise UsageError(f"cannot write {path}: it is the file that is read", "another -o FILE")
-        path.write_bytes(picture)
-    except OSError as error:
-        raise MachineError(f"cannot write {path}: {error.strerror}", "another -o FILE") from error
+    save(path, picture, [source])
     click.echo(f"wrote {path}", err=True)

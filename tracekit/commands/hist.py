@@ -12,7 +12,8 @@ from tracekit.analysis.summary import QUANTILES, supported
 from tracekit.commands import between as part
 from tracekit.commands import sources
 from tracekit.commands import where as chosen
-from tracekit.errors import MachineError, UsageError
+from tracekit.commands.output import save
+from tracekit.errors import UsageError
 from tracekit.export import hgrm, hlog, json_
 from tracekit.histogram import merge
 from tracekit.histogram.confidence import of_parts
@@ -151,12 +152,6 @@ def _log(files: tuple[Path, ...], wish: Wish) -> Iterator[str]:
     return hlog.log(start, ", ".join(path.name for path in files), entries, first.histogram.corrected)
 
 
-def _write(output: Path, lines: Iterable[str], files: tuple[Path, ...]) -> None:
-    try:
-        if any(path.exists() and output.exists() and path.samefile(output) for path in files):
-            raise UsageError(f"cannot write {output}: it is a file that is read", "another -o OUT")
-        with output.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(f"{line}\n" for line in lines)
-    except OSError as error:
-        raise MachineError(f"cannot write {output}: {error.strerror}", "another -o OUT") from error
-    click.echo(f"wrote {output}", err=True)
+def _write(path: Path, lines: Iterable[str], files: tuple[Path, ...]) -> None:
+    save(path, "".join(f"{line}\n" for line in lines).encode(), files)
+    click.echo(f"wrote {path}", err=True)

@@ -12,7 +12,8 @@ import click
 from tracekit.analysis import sla as files
 from tracekit.analysis.verdict import Judgement, State, judge
 from tracekit.commands import evidence
-from tracekit.errors import TracekitError, UsageError
+from tracekit.commands.output import save
+from tracekit.errors import UsageError
 from tracekit.export import github, junit, markdown
 from tracekit.export import verdict as verdict_json
 from tracekit.recording.reader import Recording
@@ -106,7 +107,7 @@ def command(
         judged = [(str(path), _judged(path, promised, other, strict)) for path in recordings]
     form = "json" if as_json else form
     if output:
-        _write(output, _ENCODERS[form](judged), (*recordings, *sources, *([baseline] if baseline else [])))
+        save(output, _ENCODERS[form](judged), (*recordings, *sources, *([baseline] if baseline else [])))
         for name, judgement in judged:
             click.echo(text.summary(judgement, name), err=True)
     elif form == "text":
@@ -158,12 +159,3 @@ def _read(path: Path) -> str:
         raise UsageError(f"cannot read {path}: it is not UTF-8 (byte {error.start})", "save it as UTF-8") from error
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", "docs/objectives.md shows an sla.toml") from error
-
-
-def _write(path: Path, content: bytes, sources: Sequence[Path]) -> None:
-    if path.exists() and any(path.samefile(source) for source in sources):
-        raise UsageError(f"cannot write {path}: it is what was read", "another -o OUT")
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise TracekitError(f"cannot write {path}: {error.strerror}", "another -o OUT") from error

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import sqlite3
+import stat
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -71,7 +72,8 @@ class Writer:
         self._new_stacks: list[tuple[int, int, str]] = []
         self._intervals = 0
         facts = {"host": vars(host), "target": vars(target), "clocks": vars(clocks), "settings": settings}
-        _create(path, force, owner)
+        self._owner = owner
+        self._place = _create(path, force, owner)
         try:
             self._start(path, {key: json.dumps(value) for key, value in facts.items()})
         except RecordingError:
@@ -153,6 +155,7 @@ class Writer:
             self._db.executemany("INSERT INTO in_flight VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
             self._db.execute("INSERT OR REPLACE INTO meta VALUES ('end', ?)", (json.dumps(end),))
         self.close()
+        self._check_place()
 
     def close(self) -> None:
         """
@@ -197,6 +200,25 @@ class Writer:
             self._db.executescript("BEGIN;" + schema)
             self._db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
             self._db.execute("COMMIT")
+        self._check_journal()
+
+    def _check_journal(self) -> None:
+        """See to it that SQLite's files beside ours are ours: somebody may have laid them there before it made them."""
+        ours = {os.geteuid(), *(self._owner or ())[:1]}
+        for name in _beside(self.path):
+            status = name.lstat() if name.exists() else None
+            if status and (status.st_uid not in ours or status.st_nlink > 1 or not stat.S_ISREG(status.st_mode)):
+                raise RecordingError(f"cannot record to {self.path}: {name.name} is another user's", "another -o FILE")
+
+    def _check_place(self) -> None:
+        """See to it that what was written can be found."""
+        try:
+            status = self.path.lstat()
+        except OSError:
+            status = None
+        if status is None or (status.st_dev, status.st_ino) != self._place:
+            fact = "somebody removed or replaced it meanwhile"
+            raise RecordingError(f"cannot keep {self.path}: {fact}", "a folder that only you write to")
 
     def _put_names(self) -> None:
         """Store the series and stacks that are new, in one transaction with the first numbers that speak of them."""
@@ -262,13 +284,16 @@ def refuse_what_is_no_file(path: Path) -> None:
     raise UsageError(f"cannot record to {path}: it is not a regular file", "another -o")
 
 
-def _create(path: Path, force: bool, owner: tuple[int, int] | None) -> None:
-    """Create *path* empty, 0600, never through a link that somebody laid there."""
+def _beside(path: Path) -> tuple[Path, Path, Path]:
+    return Path(f"{path}-wal"), Path(f"{path}-shm"), Path(f"{path}-journal")
+
+
+def _create(path: Path, force: bool, owner: tuple[int, int] | None) -> tuple[int, int]:
+    """Create *path* empty, 0600, never through a link that somebody laid there; return its device and inode."""
     try:
         if force:
             refuse_what_is_no_file(path)
-            for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
-                name.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY, 0o600)
     except FileExistsError:
         refuse_existing(path)
@@ -276,8 +301,15 @@ def _create(path: Path, force: bool, owner: tuple[int, int] | None) -> None:
     except OSError as error:
         raise RecordingError(f"cannot create {path}: {error.strerror}", "another -o FILE") from error
     try:
+        for name in _beside(path):  # of a file that is gone, or laid there: SQLite would write to them
+            name.unlink(missing_ok=True)
         if owner:
             os.fchown(descriptor, *owner)
+        status = os.fstat(descriptor)
+        return status.st_dev, status.st_ino
+    except OSError as error:
+        path.unlink()
+        raise RecordingError(f"cannot create {path}: {error.strerror} ({error.filename})", "another -o FILE") from error
     finally:
         os.close(descriptor)
 
