@@ -12,7 +12,9 @@ _BYTES |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _NUMBER = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([^\s0-9.]*)\s*")
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F, *range(0x80, 0xA0))}
 _BIDI = {code: f"\\u{code:04x}" for code in (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
-_ODD = {code: f"\\u{code:04x}" for code in (0x2028, 0x2029, *range(0xD800, 0xE000))}
+_ODD = {
+    code: f"\\u{code:04x}" for code in (0x200B, 0x2028, 0x2029, *range(0x2060, 0x2065), 0xFEFF, *range(0xD800, 0xE000))
+}
 _UNPRINTABLE = _CONTROL | _BIDI | _ODD
 
 
@@ -111,5 +113,5 @@ def format_value(value: float, unit: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Make a name that a traced program chose safe for a terminal: one line, no control or bidi codes, UTF-8."""
+    """Make a name that a traced program chose safe for a terminal: one line of UTF-8, no control, bidi or odd codes."""
     return text.translate(_UNPRINTABLE)

@@ -165,7 +165,7 @@ def test_the_recording_is_not_overwritten(run: Run, tmp_path: Path) -> None:
     code, _, err = run("heatmap", path, *RUNQ, "-o", path)
 
     assert code == 2
-    assert "the file that is read" in err
+    assert "a file that is read" in err
     assert path.read_bytes().startswith(b"SQLite")
 
 

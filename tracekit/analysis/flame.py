@@ -195,7 +195,7 @@ def _of_head(stack: Stack, shape: Shape) -> Look:
 def _of_thread(stack: Stack) -> Look:
     if len(stack) < 3:
         return Look("who")
-    state = _STATES[stack[2]]
+    state = _STATES.get(stack[2], "what")
     if len(stack) == 3:
         return Look(state)
     if state == "blocked" and len(stack) < 6:  # the reason, and the system call

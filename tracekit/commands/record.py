@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -167,7 +168,7 @@ class _Status:
     def attached(self, ms: float, costs: list[str]) -> None:
         """Say that tracing has begun, and what that costs where it is not next to nothing."""
         for line in costs:
-            click.echo(f"tracekit: {line}", err=True)
+            click.echo(f"tracekit: {printable(line)}", err=True)
         click.echo(f"tracekit: attached in {ms:.0f} ms", err=True)
 
     def show(self, progress: Progress) -> None:
@@ -202,6 +203,7 @@ def _say(chosen: Options, summary: Summary) -> None:
     """Tell what was recorded, what was lost, what it cost, and what to do next."""
     progress = summary.progress
     name = printable(str(chosen.output))
+    word = shlex.quote(name)
     length = format_ns(round(progress.elapsed_ns, -8))
     click.echo(f"recorded  {name}: {length}, {format_count(progress.events)} events ({summary.reason})", err=True)
     lost = ", ".join(f"{format_count(loss.count)} {loss.reason}" for loss in summary.losses)
@@ -211,6 +213,6 @@ def _say(chosen: Options, summary: Summary) -> None:
     for line in summary.missing:
         if not line.endswith(NO_DEVICE):  # nobody misses a GPU that is not there; a verdict that needs one says so
             click.echo(f"missing   {printable(line)}", err=True)
-    click.echo(f"next      tracekit report {name}", err=True)
+    click.echo(f"next      tracekit report {word}", err=True)
     if chosen.stacks and not chosen.probes_only:
-        click.echo(f"          tracekit flamegraph {name} -o flame.svg", err=True)
+        click.echo(f"          tracekit flamegraph {word} -o flame.svg", err=True)

@@ -36,7 +36,7 @@ _BATCH_BYTES = 1 << 18
 """Read at a time: few enough to stay in a cache of the CPU, which halves the time that counting takes."""
 _EMPTY: tuple[Stack, float] = (), 0
 _MALFORMED: tuple[Stack, float] = (), -1
-_CODES = {ord(";"): ":", 0xFEFF: "\\ufeff"}  # a byte order mark that begins a file is not read as text
+_CODES = {ord(";"): ":"}
 
 
 @dataclass(frozen=True)

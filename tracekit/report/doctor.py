@@ -91,7 +91,7 @@ def _advice(lacking: list[Check]) -> list[str]:
         lines += _hung("  ", ", ".join(check.name for check in alike), 0)
         for number, costs in enumerate(dict.fromkeys(check.costs for check in alike)):
             lines += _hung(f"    {'' if number else 'costs':<7}", costs, 0)
-        lines += [click.style(f"    fix    {fix}", fg="cyan")] if fix else []
+        lines += [click.style(f"    fix    {printable(fix)}", fg="cyan")] if fix else []
     return lines
 
 
