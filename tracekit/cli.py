@@ -6,6 +6,7 @@ import errno
 import importlib
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -25,11 +26,12 @@ COMMANDS = {
     "verdict": "Judge a recording by its objectives.",
     "doctor": "Try everything tracekit needs, and say how to get what is missing.",
 }
+_MORE = "a higher limit of memory (ulimit -v)"
 _CURES = {
     errno.EMFILE: "ulimit -n 1024",
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space",
-    errno.ENOMEM: "a machine, container or control group with more memory",
+    errno.ENOMEM: _MORE,
 }
 """What to try where the system refuses, whatever was wanted of it."""
 _MOUNTS = {"/proc/": "mount -t proc proc /proc", "/sys/": "mount -t sysfs sysfs /sys"}
@@ -118,6 +120,12 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader of our output has gone: not our failure
         sys.exit(0)
+    except MemoryError:
+        _explain("cannot go on: out of memory", _MORE)
+        sys.exit(EXIT_CANNOT)
+    except ImportError as error:  # "failed to map segment": of its libraries too
+        _explain(f"cannot go on: {error}", f"{_MORE}, or install tracekit again")
+        sys.exit(EXIT_CANNOT)
     except OSError as error:
         _explain(*_refusal(error))
         sys.exit(EXIT_CANNOT)
@@ -148,6 +156,7 @@ def _refusal(error: OSError) -> tuple[str, str]:
 
 
 def _explain(text: str, hint: str) -> None:
-    click.echo(f"tracekit: {printable(text)}", err=True)
-    if hint:
-        click.echo(f"  try: {printable(hint)}", err=True)
+    with suppress(OSError):  # nobody can be told: the exit code still says it
+        click.echo(f"tracekit: {printable(text)}", err=True)
+        if hint:
+            click.echo(f"  try: {printable(hint)}", err=True)

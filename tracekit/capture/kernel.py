@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -28,6 +27,7 @@ from tracekit.capture.readings import (
     parts_of,
 )
 from tracekit.capture.rows import Row, lanes
+from tracekit.capture.samplers import Samplers, possible_cpus
 from tracekit.errors import MachineError
 from tracekit.records import Loss
 
@@ -59,7 +59,7 @@ class Kernel:
     """
 
     def __init__(self, options: Options, pids: tuple[int, ...], cgroup_id: int = 0) -> None:
-        cpus = _possible_cpus()
+        cpus = possible_cpus()
         if cpus > wire.MAX_CPUS:
             raise MachineError(f"cannot trace {cpus} CPUs: this build holds {wire.MAX_CPUS}", "a build with more")
         self._histograms = wire.MAX_HISTOGRAMS if options.latency else wire.MAX_HISTOGRAMS // 2
@@ -78,6 +78,7 @@ class Kernel:
         if options.db:
             self._load_databases(_constants(options, cgroup_id, sizes, atomic=True), libraries=options.db_libraries)
         self._open_maps()
+        self._samplers = Samplers(self._loaded.programs["on_sample"], self._samples)
         for pid in pids:
             syscall.map_update(self._loaded.maps["targets"], pid.to_bytes(4, "little"), b"\1")
         self._options = options
@@ -124,8 +125,13 @@ class Kernel:
 
     def load_stacks(self) -> None:
         """Have stacks taken as soon as the programs for them are there: the attach need not wait for them."""
-        self._stack_loader = Thread(target=self._load_stacks, name="stacks", daemon=True)
-        self._stack_loader.start()
+        loader = Thread(target=self._load_stacks, name="stacks", daemon=True)
+        try:
+            loader.start()
+        except RuntimeError as error:  # a limit on processes or memory
+            self._missing.append(f"stacks: {error}")
+        else:
+            self._stack_loader = loader
 
     def _load_stacks(self) -> None:
         """Without them the rest is still worth having."""
@@ -141,15 +147,18 @@ class Kernel:
         """
         Return the programs that take stacks once they are there, and attach them: None before, and after that.
 
-        *prepare* is called with them before the first stack is taken.
+        *prepare* is called with them before the first stack is taken; a MachineError of it says why there are none.
         """
         if not self._stack_loader or self._stack_loader.is_alive():
             return None
         self._stack_loader = None
-        if self._stacks and prepare:
-            prepare(self._stacks)
         try:
+            if self._stacks and prepare:
+                prepare(self._stacks)
             self._links += self._stacks.attach() if self._stacks else []
+        except MachineError as error:
+            self._missing.append(f"stacks: {error}")
+            return None
         except OSError as error:
             self._missing.append(f"stacks: {error.strerror}")
             return None
@@ -209,13 +218,17 @@ class Kernel:
     def _sample_cpus(self) -> None:
         """Attach the run-queue length sampler to each CPU; without it the rest is still worth having."""
         try:
-            for cpu in _online_cpus():
-                event = syscall.perf_cpu_clock(cpu, wire.SAMPLE_HZ)
-                self._links.append(event)
-                program = self._loaded.programs["on_sample"]
-                self._links.append(syscall.link_create(program, event, syscall.PERF_EVENT))
+            self._samplers.attach()
         except OSError as error:
             self._missing.append(f"run-queue length: perf_event_open: {error.strerror}")
+
+    def follow_cpus(self) -> None:
+        """Sample CPUs that have come on line too."""
+        self._samplers.follow()
+
+    def drop(self, pid: int) -> None:
+        """Take a process out of the target before it is marked: it has gone, and another may have its id."""
+        syscall.map_delete(self._loaded.maps["targets"], pid.to_bytes(4, "little"))
 
     def mark(self) -> list[Task]:
         """Mark the target and return its tasks. Twice: a child forked behind the first pass is found by the second."""
@@ -228,6 +241,7 @@ class Kernel:
             self._stack_loader.join()
         if self._stacks:
             self._stacks.detach()
+        self._samplers.close()
         while self._links:
             os.close(self._links.pop())
 
@@ -263,6 +277,10 @@ class Kernel:
     def adopted(self) -> int:
         """Number of tasks that were on a CPU when they were marked: their first slice had no switch in."""
         return int(self._shared_field(6))
+
+    def _samples(self) -> list[int]:
+        """Return how many samples each CPU had since the start."""
+        return [row[8] for row in self._cpu_table.rows(0, self._cpus)]
 
     def totals(self) -> Totals:
         """Return sums over the CPUs since the start."""
@@ -430,20 +448,3 @@ def _shards(cpus: int, histograms: int) -> int:
     while shards < cpus and 2 * shards * histograms * wire.SLOTS_BYTES <= LIMIT_BYTES:
         shards *= 2
     return shards
-
-
-def _possible_cpus() -> int:
-    return _ranges(Path("/sys/devices/system/cpu/possible"))[-1] + 1
-
-
-def _online_cpus() -> list[int]:
-    return _ranges(Path("/sys/devices/system/cpu/online"))
-
-
-def _ranges(path: Path) -> list[int]:
-    """Read a list of CPUs such as `0-3,8`."""
-    numbers: list[int] = []
-    for part in path.read_text().strip().split(","):
-        first, _, last = part.partition("-")
-        numbers.extend(range(int(first), int(last or first) + 1))
-    return numbers

@@ -22,10 +22,11 @@ from tracekit.capture.session import (
     LATE_BY,
     Progress,
     Summary,
+    kept,
 )
 from tracekit.capture.signals import Signals
 from tracekit.capture.workload import check_pids, open_pidfds, owner
-from tracekit.errors import DiskFullError, MachineError
+from tracekit.errors import MachineError, RecordingError
 from tracekit.recording.writer import refuse_existing
 from tracekit.records import Interval, Loss
 
@@ -48,7 +49,7 @@ def record(
     Record until the duration is over, the target has ended, or a signal comes: as session.record.
 
     Raises:
-        TracekitError: it cannot begin, or the disk is full; what was recorded is kept.
+        TracekitError: it cannot begin, or write; what was recorded is kept.
     """
     if not options.force:
         refuse_existing(options.output)
@@ -56,7 +57,7 @@ def record(
     _check_permission(pids)
     with ExitStack() as stack:
         signals = stack.enter_context(closing(Signals()))
-        ends = open_pidfds(pids)
+        ends = list(open_pidfds(pids).values())
         for descriptor in ends:
             stack.callback(os.close, descriptor)
         privileges.become(owner())
@@ -67,9 +68,8 @@ def record(
         try:
             reason = _run(session, signals, ends, progress)
             session.finish(reason)
-        except DiskFullError as error:
-            hint = f"free some space; the {session.intervals} finished intervals are kept and can be read"
-            raise DiskFullError(str(error), hint) from error
+        except RecordingError as error:
+            raise kept(error, session.intervals) from error
         return session.summary(reason)
 
 

@@ -21,8 +21,8 @@ from tracekit.capture.resources import Resources
 from tracekit.capture.signals import Signals
 from tracekit.capture.spans import Spans
 from tracekit.capture.wire import A_THREAD, LIFE_BOARD
-from tracekit.capture.workload import Command, cgroup_id, check_pids, open_pidfds, owner
-from tracekit.errors import DiskFullError
+from tracekit.capture.workload import Command, cgroup_id, check_pids, ended, open_pidfds, owner
+from tracekit.errors import DiskFullError, MachineError, RecordingError
 from tracekit.recording.writer import Writer, refuse_existing
 from tracekit.records import InFlight, Interval, Loss, Series
 
@@ -93,7 +93,7 @@ def record(
         begin_ns: CLOCK_MONOTONIC when the user's command began.
 
     Raises:
-        TracekitError: it cannot begin, or the disk is full; what was recorded is kept.
+        TracekitError: it cannot begin, or write; what was recorded is kept.
     """
     if not options.force:
         refuse_existing(options.output)
@@ -105,10 +105,10 @@ def record(
         if options.command:
             command = stack.enter_context(closing(Command(options.command, options.environment)))
             pids = (command.pid,)
-        kernel = stack.enter_context(closing(Kernel(options, pids, cgroup)))
         ends = open_pidfds(pids)
-        for descriptor in ends:
+        for descriptor in ends.values():
             stack.callback(os.close, descriptor)
+        kernel = stack.enter_context(closing(Kernel(options, pids, cgroup)))
         if kernel.db_maps:
             ports.write(kernel.db_maps["db_ports"], options.db_ports)
         kernel.attach()
@@ -116,6 +116,8 @@ def record(
         if options.stacks:
             kernel.load_stacks()
         start_ns = time.monotonic_ns()
+        for pid in ended(pids, ends):
+            kernel.drop(pid)
         tasks = kernel.mark()
         took_ms = (time.monotonic_ns() - begin_ns) / 1e6
         writer = stack.enter_context(create(options, pids))
@@ -126,12 +128,17 @@ def record(
         if command:
             command.go()
         try:
-            reason = _Loop(session, signals, command, ends, progress, bool(pids)).run()
+            reason = _Loop(session, signals, command, list(ends.values()), progress, bool(pids)).run()
             session.finish(reason)
-        except DiskFullError as error:
-            hint = f"free some space; the {session.intervals} finished intervals are kept and can be read"
-            raise DiskFullError(str(error), hint) from error
+        except RecordingError as error:
+            raise kept(error, session.intervals) from error
         return session.summary(reason, command.exit_code if command and command.poll() else 0)
+
+
+def kept(error: RecordingError, intervals: int) -> RecordingError:
+    """Return *error*, which ended a recording, with what its user has of that."""
+    first = "free some space; " if isinstance(error, DiskFullError) else "another file system; "
+    return type(error)(str(error), f"{first}the {intervals} finished intervals are kept and can be read")
 
 
 class _Session:
@@ -198,13 +205,17 @@ class _Session:
     def _prepare_stacks(self, programs: StackPrograms) -> None:
         from tracekit.capture.stacks.series import Stacks  # noqa: PLC0415 - there by now, from another thread
 
-        self._stacks = Stacks(programs, self._names)
+        try:
+            self._stacks = Stacks(programs, self._names)
+        except RuntimeError as error:  # too many threads, or too little memory
+            raise MachineError(str(error)) from error
         self._stacks.know(self._lives.tgids)
         self.meter.again(time.monotonic_ns())
 
     def tick(self, now: int) -> None:
         """Close the interval at *now*."""
         self.kernel.settle_calls(now - _ANSWERED_NS)
+        self.kernel.follow_cpus()
         self._spans.scan(self._lives.tgids)
         self.kernel.probe_libraries(self._lives.tgids)
         if self._stacks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import select
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from tracekit.capture.host.facts import has_kernels_pids
 from tracekit.errors import MachineError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 
 @dataclass(frozen=True)
@@ -191,12 +192,21 @@ def _cgroup2_mount() -> Path:
     raise MachineError("cannot attach to a cgroup: no cgroup v2 is mounted", "mount -t cgroup2 none /sys/fs/cgroup")
 
 
-def open_pidfds(pids: Iterable[int]) -> list[int]:
-    """Return a descriptor for each process that turns readable when it ends; none for one that has ended."""
-    descriptors = []
+def open_pidfds(pids: Iterable[int]) -> dict[int, int]:
+    """Return for each process a descriptor that turns readable when it ends; none for one that has ended."""
+    descriptors = {}
     for pid in pids:
         try:
-            descriptors.append(os.pidfd_open(pid))
+            descriptors[pid] = os.pidfd_open(pid)
         except ProcessLookupError:  # noqa: PERF203 - it ended just now: the first tick will see that
             continue
     return descriptors
+
+
+def ended(pids: Iterable[int], ends: Mapping[int, int]) -> list[int]:
+    """Return those of *pids* that have ended, by their descriptors: their ids may be another process's by now."""
+    poller = select.poll()
+    for descriptor in ends.values():
+        poller.register(descriptor, select.POLLIN)
+    over = {descriptor for descriptor, _ in poller.poll(0)}
+    return [pid for pid in pids if ends.get(pid, -1) in {-1, *over}]

@@ -7,7 +7,7 @@ import json
 import os
 import sqlite3
 import stat
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ FORMAT = 4
 _SCHEMA = Path(__file__).with_name("schema.sql")
 _PATIENCE_MS = 500
 """How long `close` waits for readers, so that it can leave one file."""
+_INDEX_BYTES = 1 << 15
 APPLICATION_ID = 0x746B7263
 Sample = tuple[int, int, int, int, int]
 _SAMPLE = ("I", "H", "I", "Q", "Q")
@@ -77,7 +78,9 @@ class Writer:
         try:
             self._start(path, {key: json.dumps(value) for key, value in facts.items()})
         except RecordingError:
-            path.unlink()  # nothing is in it, and it would be in the way of the next try
+            for name in (path, *_beside(path)):  # nothing is in them, and they would be in the way of the next try
+                with suppress(OSError):
+                    name.unlink()
             raise
 
     def series(self, series: Series) -> int:
@@ -257,12 +260,20 @@ class Writer:
             self._new_series.clear()
             self._new_stacks.clear()
 
+    def _is_full(self) -> bool:
+        """Tell whether there is too little room for the index of the journal, of which SQLite says no more."""
+        try:
+            found = os.statvfs(self.path.parent)
+        except OSError:
+            return False
+        return found.f_bavail * found.f_frsize < _INDEX_BYTES
+
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
-            if "full" in str(error):  # the code of the error has a name only from CPython 3.11 on
+            if "full" in str(error) or ("I/O" in str(error) and self._is_full()):  # error codes: only from 3.11 on
                 hint = "free some space, or record to another file system; what was recorded so far is kept"
                 raise DiskFullError(f"cannot write {self.path}: the disk is full", hint) from error
             raise RecordingError(f"cannot write {self.path}: {error}") from error

@@ -31,6 +31,7 @@ _CONTEXT_BYTES, _MAP_BYTES = 24, 16
 _PROG_TYPE_SYSCALL, _F_SLEEPABLE = 31, 1 << 4
 _LOG_BYTES, _LOG_LINES = 1 << 20, 12
 _BTF = Path("/sys/kernel/btf/vmlinux")
+_MEMORY = "a memory limit of 256 MB or more (memory.max, MemoryMax=)"
 _NO_BTF = "a kernel with CONFIG_DEBUG_INFO_BTF=y (every Debian, Ubuntu and Fedora kernel of recent years)"
 
 
@@ -175,6 +176,8 @@ def _explain(error: OSError, skeleton: _Skeleton) -> MachineError:
         return MachineError(f"cannot load BPF programs: {error.strerror}", "ulimit -n 1024")
     if not _BTF.exists():
         return MachineError("cannot load BPF programs: this kernel has no BTF", _NO_BTF)
+    if error.errno == errno.ENOMEM:
+        return MachineError("cannot load BPF programs: no memory for them (a memory cgroup counts it too)", _MEMORY)
     missing = _no_task_storage()
     if missing:
         return missing
@@ -183,7 +186,7 @@ def _explain(error: OSError, skeleton: _Skeleton) -> MachineError:
         skeleton.run(syscall.address(log)).close()
     except OSError:
         lines = log.value.decode("utf-8", "replace").strip().splitlines()[-_LOG_LINES:]
-        detail = "; the verifier's last words:\n    " + "\n    ".join(lines) if lines else ""
+        detail = "; the verifier's last words: " + " | ".join(lines) if lines else ""
         return MachineError(
             f"cannot load BPF programs: the kernel refused them ({error.strerror}){detail}",
             "tracekit doctor, and send its output with this message",

@@ -171,7 +171,10 @@ class Kernel:
     def _load(self) -> None:
         if self._loading is None:
             self._loading = Thread(target=self._read, name="kallsyms", daemon=True)
-            self._loading.start()
+            try:
+                self._loading.start()
+            except RuntimeError:  # too many threads, or too little memory: then it is read while all else waits
+                self._read()
 
     def _read(self) -> None:
         try:

@@ -13,9 +13,11 @@ more thing to guard.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -41,6 +43,7 @@ MOST_CPU_NS = 30_000_000_000
 _IDLE_S = 5
 _MEMORY_BYTES = 2 << 30
 _NICE = 10
+_PR_SET_PDEATHSIG = 1
 _START = "import sys; sys.path[:] = sys.argv[2:]; from tracekit.capture.stacks import tables; tables.serve({})"
 
 
@@ -165,7 +168,8 @@ def _started(channel: socket.socket) -> subprocess.Popen[bytes] | None:
 
 
 def serve(channel: int) -> None:
-    """Answer what is asked on a socket, until nothing was for a while, or nobody is there any more."""
+    """Answer what is asked on a socket, until nothing was for a while; die with who asks, also by its kill -9."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     os.nice(_NICE)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     with socket.socket(fileno=channel) as here:
