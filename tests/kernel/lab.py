@@ -18,7 +18,7 @@ from tracekit.histogram import Histogram, merge
 from tracekit.recording.reader import Recording
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 PATIENCE_S = 400
 """Longer than any step takes, on an emulated CPU too: only a hang gets there."""
@@ -93,9 +93,22 @@ class Run:
 
 
 class Tracer:
-    """A tracekit that runs, its standard error in a file."""
+    """
+    A tracekit that runs, its standard error in a file; what it leaves of temporary files is in its folder.
 
-    def __init__(self, folder: Path, *arguments: str | Path, stdin: int = subprocess.DEVNULL) -> None:
+    Args:
+        begin: called in the new process, before it is a tracekit.
+        environment: variables that it has besides.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str | Path,
+        stdin: int = subprocess.DEVNULL,
+        begin: Callable[[], object] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
         self.file = folder / "run.tk"
         self._stderr = folder / "stderr"
@@ -105,7 +118,8 @@ class Tracer:
             self.process = subprocess.Popen(
                 command,
                 cwd=folder,
-                env=_environment(),
+                env={**_environment(), "TMPDIR": str(folder), **(environment or {})},
+                preexec_fn=begin,  # noqa: PLW1509 - the process that starts it has no other threads
                 stdin=stdin,
                 stdout=stdout,
                 stderr=stderr,
@@ -181,9 +195,9 @@ class Lab:
         assert (folder / "run.tk").exists(), f"tracekit ended with {code}:\n{tracer.stderr}"
         return tracer.result()
 
-    def tracer(self, folder: Path, command: str, *arguments: str) -> Tracer:
-        """Start a tracekit that records to run.tk in *folder*."""
-        return Tracer(folder, command, *_options(folder, arguments))
+    def tracer(self, folder: Path, command: str, *arguments: str | Path, **how: Any) -> Tracer:
+        """Start a tracekit that records to run.tk in *folder*; *how*: as a Tracer takes it."""
+        return Tracer(folder, command, *_options(folder, arguments), **how)
 
     @contextmanager
     def started(self, script: str, folder: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
@@ -241,8 +255,8 @@ def go(target: subprocess.Popen[bytes]) -> None:
     stream.flush()
 
 
-def _options(folder: Path, options: tuple[str, ...]) -> list[str]:
-    return ["-i", "100ms", "-o", str(folder / "run.tk"), *options]
+def _options(folder: Path, options: tuple[str | Path, ...]) -> list[str | Path]:
+    return ["-i", "100ms", "-o", folder / "run.tk", *options]
 
 
 def added(parts: list[tuple[int, int]]) -> tuple[int, int]:
@@ -268,6 +282,17 @@ def memory_cgroup(limit_bytes: int) -> Iterator[Path]:
     (CGROUP2 / "cgroup.subtree_control").write_text("+memory")
     with new_cgroup(CGROUP2) as path:
         (path / "memory.max").write_text(str(limit_bytes))
+        yield path
+
+
+@contextmanager
+def pids_cgroup(limit: int) -> Iterator[Path]:
+    """Yield a cgroup that may have so many threads, version 1 or 2 as the host has it."""
+    old = Path("/sys/fs/cgroup/pids")
+    if not old.is_dir():
+        (CGROUP2 / "cgroup.subtree_control").write_text("+pids")
+    with new_cgroup(old if old.is_dir() else CGROUP2) as path:
+        (path / "pids.max").write_text(str(limit))
         yield path
 
 
