@@ -19,7 +19,7 @@ SOURCES = HERE / "workloads"
 COMPILER = ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-no-pie", "-fno-pie"]
 HOSTED = ["-D_GNU_SOURCE", "-pthread"]
 FREE = ["-nostdlib", "-ffreestanding", "-fno-stack-protector"]
-FLAGS = {"nothing.c": FREE, "compat32.c": [*FREE, "-m32"]}
+FLAGS = {"nothing.c": FREE, "unmapped.c": FREE, "compat32.c": [*FREE, "-m32"]}
 """Static programs make no call but their own; those without a C library need no 32-bit one either."""
 
 

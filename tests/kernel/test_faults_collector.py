@@ -52,7 +52,7 @@ def test_a_collector_that_is_stopped_for_a_while(lab: Lab) -> None:
     tell("collector stopped", seconds=STOPPED_S, children=truth["rounds"], recorded=children, lost=run.lost)
 
 
-@pytest.mark.parametrize("megabytes", [16, 40, 72])
+@pytest.mark.parametrize("megabytes", [16, 24, 40, 56, 72, 96] if LONG else [16, 40, 72])
 def test_a_collector_that_may_use_too_little_memory(lab: Lab, megabytes: int) -> None:
     """The kernel kills it, or refuses: then it says so, or does without stacks. The target goes on."""
     home, folder = lab.folder(), lab.folder()
@@ -72,7 +72,7 @@ def test_a_collector_that_may_use_too_little_memory(lab: Lab, megabytes: int) ->
     tell("memory of a cgroup", megabytes=megabytes, exit=code, recording=state)
 
 
-@pytest.mark.parametrize("megabytes", [24, 32])
+@pytest.mark.parametrize("megabytes", [24, 32] if LONG else [32])
 def test_a_limit_on_address_space(lab: Lab, megabytes: int) -> None:
     """`ulimit -v`, which some shells have: one line, never a traceback."""
     folder = lab.folder()
@@ -89,7 +89,7 @@ def test_a_limit_on_address_space(lab: Lab, megabytes: int) -> None:
     assert check_recording(tracer.file) in ("none", "incomplete")
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("threads", [1, 2, 3] if LONG else [1])
 def test_a_limit_on_threads(lab: Lab, threads: int) -> None:
     """`TasksMax=` of a service: without room for a thread there are no stacks, which is said; the rest is as ever."""
     home, folder = lab.folder(), lab.folder()

@@ -44,7 +44,7 @@ def test_a_collector_that_is_killed(lab: Lab) -> None:
     found: Counter[str] = Counter()
     home = lab.folder()
     with steady(lab, home) as target:
-        for number in range(KILLS or 7):
+        for number in range(KILLS or 6):
             folder = lab.folder()
             inventory = Inventory(folder)
             phase, options = PHASES[number % 3], chance.choice(OPTIONS)
@@ -66,7 +66,7 @@ def test_a_command_whose_collector_is_killed(lab: Lab) -> None:
     seed, chance = draw("command")
     print(f"FAULTS_SEED={seed}")
     found: Counter[str] = Counter()
-    for number in range(KILLS // 3 or 5):
+    for number in range(KILLS // 3 or 4):
         folder = lab.folder()
         inventory = Inventory(folder)
         phase = PHASES[number % 3]
@@ -92,7 +92,7 @@ def test_a_target_that_is_killed(lab: Lab) -> None:
     seed, chance = draw("target")
     print(f"FAULTS_SEED={seed}")
     found: Counter[str] = Counter()
-    for number in range(KILLS // 3 or 5):
+    for number in range(KILLS // 3 or 4):
         folder = lab.folder()
         inventory = Inventory(folder)
         with steady(lab, folder) as target:

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -101,6 +102,28 @@ def test_a_refusal_with_a_known_cure_has_it(failing, capsys, number: int, name: 
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("tracekit: cannot go on: ")
     assert second == f"  try: {hint}"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ImportError("_ctypes.so: failed to map segment"), OSError(12, "No")])
+def test_a_lack_of_memory_is_no_traceback(failing, capsys, error: Exception) -> None:
+    """`ulimit -v` shows itself in each of these ways."""
+    assert failing(error) == 4
+
+    line, hint = capsys.readouterr().err.splitlines()
+    assert line.startswith("tracekit: cannot go on: ")
+    assert "ulimit -v" in hint
+
+
+def test_who_cannot_be_told_gets_the_exit_code(failing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard error is on the disk that is full."""
+    monkeypatch.setattr("click.echo", partial(failing_echo, OSError(28, "No space left on device")))
+
+    assert failing(errors.RecordingError("cannot write run.tk: the disk is full")) == 4
+
+
+def failing_echo(error: OSError, *_: object, **__: object) -> None:
+    """Stand in for click.echo."""
+    raise error
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
