@@ -37,10 +37,9 @@ def draw(name: str) -> tuple[int, random.Random]:
 def tell(test: str, **counts: object) -> None:
     """Add a line to the table of scripts/faults."""
     if "FAULTS_TABLE" in os.environ:
+        words = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
         with Path(os.environ["FAULTS_TABLE"]).open("a") as file:
-            file.write(
-                "\t".join([test, *(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())]) + "\n"
-            )
+            file.write(f"{test}\t{words}\n")
 
 
 def check_recording(path: Path) -> str:
