@@ -17,6 +17,8 @@ import psutil
 import pytest
 
 from tracekit.capture.resources import Resources
+from tracekit.capture.resources.files import Missing
+from tracekit.capture.resources.throttle import Throttle
 from tracekit.units import format_ns
 
 METRICS = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -553,3 +555,26 @@ def test_a_tick_with_five_processes_costs_under_two_milliseconds():
             sleeper.wait()
 
     assert min(costs) < 2_000_000, f"a tick took {format_ns(min(costs))}"
+
+
+@pytest.mark.parametrize("odd", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2003", "\r", ":", " - "])
+def test_a_group_may_have_any_name(tmp_path: Path, odd: str) -> None:
+    """Who has a group of their own names those below it: Python knows more ends of lines than the kernel."""
+    name = f"a{odd}b"
+    group = tmp_path / "cgroup" / name
+    group.mkdir(parents=True)
+    (group / "cpu.stat").write_text("nr_periods 3\nnr_throttled 2\nthrottled_usec 5\n")
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/7").mkdir()
+    mounts = f"9 1 0:2 / /x{odd.replace(' ', '_')} rw - ext4 a rw\n9 1 0:3 / /cgroup rw - cgroup2 c rw\n"
+    (tmp_path / "proc/self/mountinfo").write_bytes(mounts.encode())
+    (tmp_path / "proc/7/cgroup").write_bytes(f"0::/{name}\n".encode())
+    throttle = Throttle(tmp_path, Missing())
+
+    throttle.sample([7])
+    (group / "cpu.stat").write_text("nr_periods 4\nnr_throttled 3\nthrottled_usec 9\n")
+
+    assert {series.metric: value for series, value in throttle.sample([7])} == {
+        "throttle.time": 4000,
+        "throttle.periods": 1,
+    }

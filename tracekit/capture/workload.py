@@ -155,10 +155,10 @@ def check_pids(pids: Iterable[int], own_pid: int, verb: str = "attach to") -> tu
         if pid == own_pid:
             raise UsageError("cannot trace tracekit itself", "the process id of your program")
         try:
-            status = Path(f"/proc/{pid}/status").read_text(errors="replace")
+            status = Path(f"/proc/{pid}/status").read_bytes().decode(errors="replace")
         except (FileNotFoundError, ProcessLookupError) as error:
             raise UsageError(f"cannot {verb} {pid}: no such process", "pgrep -af NAME") from error
-        fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+        fields = dict(line.split(":", 1) for line in status.split("\n") if ":" in line)
         if fields.get("State", "").strip().startswith(("Z", "X")):
             raise UsageError(f"cannot {verb} {pid}: it has exited already (zombie)", "pgrep -af NAME")
         if "VmSize" not in fields and fields.get("Kthread", "0").strip() != "0":
@@ -185,7 +185,7 @@ def cgroup_id(path: str) -> int:
 
 
 def _cgroup2_mount() -> Path:
-    for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
+    for line in Path("/proc/self/mountinfo").read_bytes().decode(errors="replace").split("\n")[:-1]:
         fields, _, kind = line.partition(" - ")
         if kind.split()[0] == "cgroup2":
             return Path(fields.split()[4])

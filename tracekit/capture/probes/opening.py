@@ -87,7 +87,7 @@ def candidates(tgid: int) -> Iterator[str]:
 
 def mapped_candidates(tgid: int) -> Iterator[str]:
     """Yield paths of mappings that look like a board's: a daemon closes every descriptor. Raises OSError."""
-    for line in _read(f"/proc/{tgid}/maps", _MAPS_BYTES).splitlines():
+    for line in _read(f"/proc/{tgid}/maps", _MAPS_BYTES).split(b"\n"):  # a path may hold a return
         if line.endswith(layout.LINK.encode()):
             first, _, last = line.split(b" ", 1)[0].partition(b"-")
             yield f"/proc/{tgid}/map_files/{int(first, 16):x}-{int(last, 16):x}"
@@ -146,7 +146,7 @@ def is_ending(tgid: int) -> bool:
 
 def _credentials(tgid: int) -> tuple[set[int], int]:
     """Return the users a process acts as, with root, who it may have been; and its id as it sees itself."""
-    lines = _read(f"/proc/{tgid}/status", _STATUS_BYTES).splitlines()
+    lines = _read(f"/proc/{tgid}/status", _STATUS_BYTES).split(b"\n")
     fields = dict(line.split(b":", 1) for line in lines if b":" in line)
     return {0, *map(int, fields[b"Uid"].split())}, int(fields[b"NSpid"].split()[-1])
 

@@ -58,7 +58,7 @@ class Throttle:
 
     def _find(self, pids: list[int]) -> None:
         try:
-            mounts = _mounts((self._root / "proc/self/mountinfo").read_text(errors="surrogateescape"))
+            mounts = _mounts((self._root / "proc/self/mountinfo").read_bytes().decode(errors="surrogateescape"))
         except OSError as error:
             self._missing.failed(_NAMES, error)
             return
@@ -102,9 +102,9 @@ def _throttled(group: _Group, *, always: bool) -> list[Sample]:
 def _mounts(mountinfo: str) -> dict[str, _Mount]:
     """Return the mounts of the CPU controller of version 1 (`cpu`) and of version 2 (`unified`), first of each."""
     mounts: dict[str, _Mount] = {}
-    for line in mountinfo.splitlines():
+    for line in mountinfo.split("\n")[:-1]:  # names may hold what splitlines() and split() take for ends
         before, _, after = line.partition(" - ")
-        words, (kind, _source, options) = before.split(), after.split(maxsplit=2)
+        words, (kind, _source, options) = before.split(" "), after.split(" ", 2)
         mount = _Mount(_unescape(words[4]), _unescape(words[3]))
         if kind == "cgroup2":
             mounts.setdefault("unified", mount)
@@ -123,7 +123,7 @@ def _unescape(path: str) -> str:
 def _chain(root: Path, cgroup: str, mounts: dict[str, _Mount]) -> list[_Group]:
     """Return the group named in *cgroup* (/proc/PID/cgroup) and those above it, lowest first."""
     paths = {}
-    for line in cgroup.splitlines():
+    for line in cgroup.split("\n")[:-1]:
         _id, controllers, name = line.split(":", 2)
         if "cpu" in controllers.split(","):
             paths["cpu"] = name
