@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tracekit.errors import UsageError
 from tracekit.histogram import Histogram, Layout, merge, of_counts, of_values, quantiles, subtract
-from tracekit.histogram.omission import corrected, of_values_due
+from tracekit.histogram.omission import corrected
 
 
 def layout_of(lowest: int, factor: int, digits: int) -> Layout:
@@ -135,20 +135,16 @@ def test_counts_alone_bound_what_they_do_not_hold(layout: Layout, values: list[i
 def test_a_correction_is_that_of_java(layout: Layout, values: list[int], interval: int) -> None:
     """Each value, and then one less by the interval until it is shorter than that: HdrHistogram's loop."""
     values = within(values, layout)
-    every = [each for value in values for each in due(value, interval)]
-
-    at_once = of_values_due(np.array(values, dtype=np.uint64), interval, layout)
-
-    assert (at_once.counts == made_of(every, layout).counts).all()
-    assert (at_once.total, at_once.low, at_once.high) == (sum(every), min(every), max(every))
-    afterwards = corrected(made_of(values, layout), interval)
     edges = [int(layout.upper[layout.slots_of(np.array([value], dtype=np.uint64))[0]]) for value in values]
-    by_slot = made_of([each for edge in edges for each in due(edge, interval)], layout)
-    assert (afterwards.counts == by_slot.counts).all()
+
+    found = corrected(made_of(values, layout), interval)
+
+    every = [each for edge in edges for each in due(edge, interval)]
+    assert (found.counts == made_of(every, layout).counts).all()
     with pytest.raises(UsageError, match="already"):
-        corrected(afterwards, interval)
+        corrected(found, interval)
     with pytest.raises(UsageError, match="already"):
-        corrected(merge([at_once, made_of(values, layout)]), interval)
+        corrected(merge([found, made_of(values, layout)]), interval)
 
 
 def due(value: int, interval: int) -> list[int]:

@@ -59,10 +59,6 @@ class Slices:
         """Return how many events are in slots up to that of *value*, float64[intervals]."""
         return self._sum(self.slot <= int(slots_of(np.array([value], dtype=np.uint64))[0]))
 
-    def from_slot(self, slot: int) -> Floats:
-        """Return how many events are in *slot* or a later one, float64[intervals]."""
-        return self._sum(self.slot >= slot)
-
     def pick(self, numbers: Numbers) -> Slices:
         """Return the intervals *numbers* (ascending) alone."""
         place = np.full(len(self.total), -1, dtype=np.int64)

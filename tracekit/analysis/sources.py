@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from tracekit.records import Series
 
 METRICS = CALLS, ERRORS = "db.latency", "db.errors"
-UNDER_WAY = NUMBER, AGE = "db.in_flight", "db.in_flight.age"
+NUMBER = "db.in_flight"
+UNDER_WAY = (NUMBER, "db.in_flight.age")
 _TIMES = (CALLS, *UNDER_WAY)
 """What calls that exist to wait are not in, unless they are asked for."""
 ORDER = ("socket", "library", "probe")

@@ -14,15 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tracekit.errors import UsageError
-from tracekit.histogram.algebra import Histogram, of_counts, of_values
-from tracekit.histogram.layout import NS, Layout
+from tracekit.histogram.algebra import Histogram, of_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from numpy.typing import NDArray
-
-    from tracekit.histogram.layout import Counts
+    from tracekit.histogram.layout import Counts, Layout
 
 
 def corrected(histogram: Histogram, interval: int) -> Histogram:
@@ -46,25 +43,6 @@ def corrected(histogram: Histogram, interval: int) -> Histogram:
     return replace(whole, low=min(histogram.low, whole.low), high=histogram.high, corrected=interval)
 
 
-def of_values_due(values: NDArray[np.uint64], interval: int, layout: Layout = NS) -> Histogram:
-    """
-    Return the corrected histogram of *values*, of calls that were due every *interval*: exact, not by slots.
-
-    Raises:
-        UsageError: *interval* is not positive.
-
-    Source:
-        HdrHistogram (Java, AbstractHistogram.recordValueWithExpectedInterval).
-    """
-    plain = of_values(values, layout)
-    long, times = np.unique(values[np.asarray(values) >= 2 * interval], return_counts=True)
-    pairs = list(zip(long.tolist(), times.tolist(), strict=True))
-    added = _fills(pairs, interval, layout)
-    total = plain.total + sum(times * _sum_of_fills(value, interval) for value, times in pairs)
-    low = min([plain.low, *(interval + value % interval for value, _ in pairs)])
-    return replace(plain, counts=plain.counts + added, total=total, low=low, corrected=interval)
-
-
 def _fills(events: Iterable[tuple[int, int]], interval: int, layout: Layout) -> Counts:
     """
     Return uint64[slots]: of each (value, times), value - interval, value - 2 interval, ... down to the interval.
@@ -84,8 +62,3 @@ def _fills(events: Iterable[tuple[int, int]], interval: int, layout: Layout) -> 
         above = np.concatenate([[value // interval - 1], (value - edges - 1) // interval, [0]])
         added[first : last + 1] += (above[:-1] - above[1:]) * times
     return added.view(np.uint64)
-
-
-def _sum_of_fills(value: int, interval: int) -> int:
-    count = value // interval - 1
-    return count * value - interval * count * (count + 1) // 2

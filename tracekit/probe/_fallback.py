@@ -124,11 +124,11 @@ class Kind:
 class Steps:
     """The span of a generator: `with` around each step, then end()."""
 
-    __slots__ = ("_async", "_failed", "_first_ns", "_generation", "_kind", "_spent_ns", "_step_ns")
+    __slots__ = ("_async", "_failed", "_generation", "_kind", "_spent_ns", "_step_ns")
 
     def __init__(self, kind: Kind, /) -> None:
         self._kind = kind
-        self._first_ns = self._spent_ns = self._step_ns = self._generation = 0
+        self._spent_ns = self._step_ns = self._generation = 0
         self._async, self._failed = False, _failure(None, failed=False)
 
     def __enter__(self) -> None:

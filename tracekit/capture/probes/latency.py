@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 GROUP = 128
 """Slots of one power of two, read together."""
-GROUPS = layout.SLOTS // GROUP
 GROUP_BYTES = 8 * GROUP
 _OCTAVE_BITS = 64 * (GROUP >> layout.BUCKET_SHIFT)
 """Lanes of the buckets that a group of slots has."""
