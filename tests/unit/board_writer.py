@@ -15,6 +15,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tracekit.capture.probes import Boards
 
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 KINDS_AT, ERRORS_AT, VALUES_AT, LATENCIES_AT = 512, 66048, 98816, 180736
@@ -147,6 +151,16 @@ class Target:
 def main() -> None:
     for line in sys.stdin:
         print(eval(line, globals()), flush=True)
+
+
+def spans(boards: Boards) -> dict[str, int]:
+    """Return the number of spans by name that are new."""
+    return {series.label("span"): sum(slots.counts) for series, slots in boards.collect().histograms}
+
+
+def losses(boards: Boards) -> dict[str, int]:
+    """Return what was lost so far, by reason."""
+    return {loss.reason: loss.count for loss in boards.losses()}
 
 
 if __name__ == "__main__":

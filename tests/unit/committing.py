@@ -105,5 +105,16 @@ def main() -> None:
     print("finished", flush=True)
 
 
+def made(path: Path, intervals: int, *, checkpoints: bool = False) -> Path:
+    """Write a whole recording of so many intervals to *path*, and return it."""
+    with begin(path) as writer:
+        for number in range(1, intervals + 1):
+            writer.append(tick(writer, number))
+            if checkpoints and number % CHECKPOINT_EVERY == 0:
+                checkpoint(writer, number)
+        writer.finish([], {"reason": "duration"})
+    return path
+
+
 if __name__ == "__main__":
     main()

@@ -12,29 +12,7 @@ from tracekit.capture.probes import Boards
 from tracekit.records import Series
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-
-@pytest.fixture
-def target() -> Iterator[Callable[..., Target]]:
-    """Return a function that starts a process."""
-    started: list[Target] = []
-
-    def start(*words: str, **how: object) -> Target:
-        started.append(Target(*words, **how))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.end()
-
-
-@pytest.fixture
-def boards() -> Iterator[Boards]:
-    """Return the boards of a recording that begins now; every process is a worker."""
-    found = Boards(lambda _tgid: "worker", time.monotonic_ns())
-    yield found
-    found.close()
+    from collections.abc import Callable
 
 
 def latency(span: str, role: str = "worker", **labels: str) -> Series:

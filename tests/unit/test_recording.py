@@ -1,12 +1,8 @@
-"""The recording: what was written is read, whole or in part, finished or growing."""
+"""The recording: what was written is read, whole or in part."""
 
 from __future__ import annotations
 
-import os
-import stat
-import time
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,63 +13,22 @@ from tests import sample as truth
 from tests import sample_spans
 from tests.unit import committing
 from tracekit import histogram
-from tracekit.errors import RecordingError, UsageError
 from tracekit.recording import writer as writing
 from tracekit.recording.reader import Recording
-from tracekit.recording.writer import Writer
 from tracekit.records import (
     Clocks,
-    Host,
     InFlight,
     Interval,
     Loss,
     Process,
     Series,
     StackWeight,
-    Target,
     Tick,
     labels_of,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-NOBODY = 65534
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to act as another user")
-
-HOSTILE = [
-    "",
-    "a\nb",
-    "tab\tand\rreturn",
-    "\"quotes\" and 'quotes' and `ticks`",
-    "nul\0inside",
-    "\x1b[2J\x07",
-    "'); DROP TABLE interval; --",
-    '{x="1"}\\',
-    "\u202eright to left",
-    "労働者 🐍",
-    "x" * 70_000,
-]
-
-
-def made(path: Path, intervals: int, *, checkpoints: bool = False) -> Path:
-    with committing.begin(path) as writer:
-        for number in range(1, intervals + 1):
-            writer.append(committing.tick(writer, number))
-            if checkpoints and number % committing.CHECKPOINT_EVERY == 0:
-                committing.checkpoint(writer, number)
-        writer.finish([], {"reason": "duration"})
-    return path
-
-
-@contextmanager
-def open_umask() -> Iterator[None]:
-    before = os.umask(0)
-    try:
-        yield
-    finally:
-        os.umask(before)
 
 
 def sums(recording: Recording, between: tuple[int, int] | None = None) -> dict[Series, tuple[list[int], int, int, int]]:
@@ -123,7 +78,7 @@ def test_histograms_come_back(sample: Path) -> None:
 
 def test_a_histogram_keeps_exact_sum_and_extremes(tmp_path: Path) -> None:
     """Intervals 1 to 99 hold the values 1 to 99 once each."""
-    with Recording(made(tmp_path / "x.tk", 99)) as recording:
+    with Recording(committing.made(tmp_path / "x.tk", 99)) as recording:
         found = recording.histograms("runq.wait", {"role": "worker"})[committing.WAIT]
 
     assert (found.total, found.low, found.high, found.count) == (sum(range(1, 100)), 1, 99, 99)
@@ -222,7 +177,7 @@ def test_cells_are_the_events_by_time_and_slot(sample: Path) -> None:
 
 def test_intervals_can_be_read_in_part(tmp_path: Path) -> None:
     """`between` is half open and counts from 0: intervals 10..19 hold the numbers 11..20."""
-    with Recording(made(tmp_path / "x.tk", 40, checkpoints=True)) as recording:
+    with Recording(committing.made(tmp_path / "x.tk", 40, checkpoints=True)) as recording:
         found = recording.histograms("runq.wait", {"role": "worker"}, (10, 20))[committing.WAIT]
         cells = recording.cells([committing.WAIT], (10, 20))
         stacks = recording.stacks((10, 20))
@@ -245,7 +200,7 @@ def test_no_intervals_hold_nothing(sample: Path) -> None:
 
 def test_parts_come_back_with_their_sums(tmp_path: Path) -> None:
     """Of the intervals asked for, each kind of wait in its column; not of series that were not asked for."""
-    with Recording(made(tmp_path / "x.tk", 40)) as recording:
+    with Recording(committing.made(tmp_path / "x.tk", 40)) as recording:
         found = recording.parts({"span": "evaluation"}, (10, 20))
         other = recording.parts({"span": "other"})
 
@@ -266,7 +221,7 @@ def test_parts_come_back_with_their_sums(tmp_path: Path) -> None:
 
 def test_frames_are_read_once(tmp_path: Path) -> None:
     """Who asks for a hundred parts of a recording gets the same stacks, not a hundred copies of them."""
-    with Recording(made(tmp_path / "x.tk", 4)) as recording:
+    with Recording(committing.made(tmp_path / "x.tk", 4)) as recording:
         early, late = (recording.samples("stack.span", between=part)[committing.SEEN] for part in ((0, 2), (2, 4)))
 
     same = set(early.stack.tolist()) & set(late.stack.tolist())
@@ -276,7 +231,7 @@ def test_frames_are_read_once(tmp_path: Path) -> None:
 
 def test_samples_come_back_with_their_sums(tmp_path: Path) -> None:
     """Of the intervals asked for, each stack by bucket; not of series that were not asked for."""
-    with Recording(made(tmp_path / "x.tk", 40)) as recording:
+    with Recording(committing.made(tmp_path / "x.tk", 40)) as recording:
         found = recording.samples("stack.span", {"span": "evaluation"}, (10, 20))
         other = recording.samples("stack.span", {"span": "other"})
 
@@ -294,7 +249,7 @@ def test_samples_come_back_with_their_sums(tmp_path: Path) -> None:
 
 def test_samples_are_no_counters(tmp_path: Path) -> None:
     """Who asks for values of everything gets none of them."""
-    with Recording(made(tmp_path / "x.tk", 2)) as recording:
+    with Recording(committing.made(tmp_path / "x.tk", 2)) as recording:
         assert {series.kind for series in recording.values()} == {"counter"}
         assert recording.samples("syscall.calls") == {}
 
@@ -303,7 +258,7 @@ def test_too_many_samples_have_no_checkpoint(tmp_path: Path, monkeypatch: pytest
     """What a payload cannot hold is added up from the intervals."""
     monkeypatch.setattr(writing, "MOST_SAMPLES", 1)
 
-    with Recording(made(tmp_path / "x.tk", 20, checkpoints=True)) as recording:
+    with Recording(committing.made(tmp_path / "x.tk", 20, checkpoints=True)) as recording:
         assert recording.samples()[committing.SEEN].weight.tolist() == [2 * sum(range(1, 21)), sum(range(1, 21))]
         assert recording.stacks() == {committing.STACK: StackWeight(sum(range(1, 21)), 20)}
 
@@ -340,7 +295,7 @@ def test_a_span_of_all_time_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("last", [0, 1, 12, 13, 14, 26, 39, 40])
 def test_checkpoints_change_nothing_but_speed(tmp_path: Path, last: int) -> None:
     """Before, at, between and after checkpoints (13, 26, 39) the sums are those of the intervals."""
-    plain, short = made(tmp_path / "a.tk", 40), made(tmp_path / "b.tk", 40, checkpoints=True)
+    plain, short = committing.made(tmp_path / "a.tk", 40), committing.made(tmp_path / "b.tk", 40, checkpoints=True)
 
     with Recording(plain) as left, Recording(short) as right:
         assert sums(left, (0, last)) == sums(right, (0, last))
@@ -380,216 +335,6 @@ def test_series_are_known_by_name_not_by_number(tmp_path: Path) -> None:
         assert sums(left) == sums(right)
         assert {series.label("role") for series in left.series("oncpu")} == {"a", "b"}
         assert right.series("oncpu", {"role": "b"}) == [two]
-
-
-@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
-def test_names_that_programs_chose_come_back_as_they_were(tmp_path: Path, name: str) -> None:
-    """In labels, stacks, processes, waits, the host and the command."""
-    series = Series("oncpu", (("role", name),), "histogram", "ns")
-    process = Process(7, 1, name, "spawned", 100, span=name)
-    wait = InFlight(1, 1, name, name, "blocked", "lock", "futex", 5, name)
-    host, target = Host(name, name, name, 1, name, 1, name, name), Target("run", command=(name, name))
-    with Writer(tmp_path / "x.tk", host, target, Clocks(1, 2, 3), {}) as writer:
-        delta = truth.HistogramDelta(writer.series(series), [1], [1], 1, 1, 1)
-        stacks = [(writer.stack((name, "on-CPU")), 7, 1)]
-        writer.append(Tick(Interval(0, 1), [delta], [], stacks, [process], [Loss(name, 1)]))
-        writer.finish([wait], {"reason": name})
-
-    with Recording(tmp_path / "x.tk") as recording:
-        assert list(recording.histograms(where={"role": name})) == [series]
-        assert list(recording.stacks()) == [(name, "on-CPU")]
-        assert (recording.processes(), recording.in_flight()) == ([process], [wait])
-        assert (recording.host, recording.target, recording.end) == (host, target, {"reason": name})
-        assert recording.losses() == [Loss(name, 1)]
-
-
-def test_bytes_that_are_no_text_are_spelled_out_everywhere_alike(tmp_path: Path) -> None:
-    """A process may call itself b"\\xff": labels, stacks and processes still join, and all of it can be encoded."""
-    raw = os.fsdecode(b"caf\xe9")
-    series = Series("oncpu", (("role", raw),), "histogram", "ns")
-    with committing.begin(tmp_path / "x.tk") as writer:
-        ident = writer.series(series)
-        again = writer.series(Series("oncpu", (("role", "caf\\udce9"),), "histogram", "ns"))
-        delta = truth.HistogramDelta(ident, [1], [1], 1, 1, 1)
-        stacks = [(writer.stack((raw,)), 7, 1), (writer.stack((raw,)), 7, 1)]
-        process = Process(7, 1, raw, "found", 1, span=raw)
-        writer.append(Tick(Interval(0, 1), [delta], [], stacks, [process], [Loss(raw, 1)]))
-        writer.finish([InFlight(1, 1, raw, raw, "blocked", "lock", "futex", 5, raw)], {})
-
-    with Recording(tmp_path / "x.tk") as recording:
-        roles = {s.label("role") for s in recording.series()}
-        names = roles | {p.role for p in recording.processes()} | {w.thread for w in recording.in_flight()}
-        names |= {p.span for p in recording.processes()} | {w.span for w in recording.in_flight()}
-        assert names | {frames[0] for frames in recording.stacks()} == {"caf\\udce9"}
-        assert recording.stacks() == {("caf\\udce9",): StackWeight(14, 2)}
-        assert recording.losses() == [Loss("caf\\udce9", 1)]
-    assert again == ident
-
-
-def test_a_growing_recording_shows_finished_intervals(tmp_path: Path) -> None:
-    """A live reader opens at any time, never waits and never sees a half of an interval."""
-    path = tmp_path / "x.tk"
-    with committing.begin(path) as writer:
-        for number in range(1, 30):
-            writer.append(committing.tick(writer, number))
-            with Recording(path) as recording:
-                assert len(recording.intervals) == number
-                assert recording.histograms(where={"role": "worker"})[committing.WAIT].count == number
-                assert not recording.complete
-
-
-def test_an_open_reader_stays_at_its_moment(tmp_path: Path) -> None:
-    """Intervals that arrive later do not run past the arrays of a reader that opened before."""
-    path = tmp_path / "x.tk"
-    with committing.begin(path) as writer:
-        writer.append(committing.tick(writer, 1))
-        with Recording(path) as recording:
-            for number in range(2, 2 + committing.CHECKPOINT_EVERY):
-                writer.append(committing.tick(writer, number))
-            committing.checkpoint(writer, 1 + committing.CHECKPOINT_EVERY)
-
-            assert recording.values()[committing.CALLS].tolist() == [1]
-            assert recording.cells([committing.WAIT]).interval.tolist() == [0]
-            assert recording.histograms()[committing.WAIT].count == 1
-
-
-def test_a_reader_does_not_keep_the_collector_from_finishing(tmp_path: Path) -> None:
-    """Somebody looks at the recording when it ends: it is complete all the same, and soon."""
-    path = tmp_path / "x.tk"
-    with committing.begin(path) as writer:
-        writer.append(committing.tick(writer, 1))
-        with Recording(path) as recording:
-            recording.histograms()
-            start = time.monotonic()
-
-            writer.finish([], {"reason": "duration"})
-
-            assert time.monotonic() - start < 2
-            assert recording.histograms()[committing.WAIT].count == 1
-
-    with Recording(path) as recording:
-        assert recording.complete
-        assert len(recording.intervals) == 1
-
-
-def test_a_finished_recording_is_one_file(tmp_path: Path) -> None:
-    """It can be copied without thinking of journals."""
-    made(tmp_path / "x.tk", 3)
-
-    assert [path.name for path in tmp_path.iterdir()] == ["x.tk"]
-
-
-def test_a_recording_without_its_end_is_valid_but_not_complete(tmp_path: Path) -> None:
-    """The collector left by an error: what it had is there."""
-    with pytest.raises(ZeroDivisionError), committing.begin(tmp_path / "x.tk") as writer:
-        writer.append(committing.tick(writer, 1))
-        raise ZeroDivisionError
-
-    with Recording(tmp_path / "x.tk") as recording:
-        assert not recording.complete
-        assert len(recording.intervals) == 1
-
-
-def test_ctrl_c_within_an_interval_does_not_keep_it_from_ending(tmp_path: Path) -> None:
-    """The interval that was being committed is lost; the end is not, nor the names that were new in it."""
-
-    class Interrupting(list[Loss]):
-        def __iter__(self):
-            raise KeyboardInterrupt
-
-    path = tmp_path / "x.tk"
-    with committing.begin(path) as writer:
-        writer.append(committing.tick(writer, 1))
-        new = [(writer.stack(("new",)), 7, 1)]
-        with pytest.raises(KeyboardInterrupt):
-            writer.append(Tick(Interval(5, 6), stacks=new, losses=Interrupting()))
-        writer.append(replace(committing.tick(writer, 2), stacks=new))
-        writer.finish([], {"reason": "interrupted"})
-
-    with Recording(path) as recording:
-        assert recording.complete
-        assert recording.values()[committing.CALLS].tolist() == [1, 2]
-        assert recording.lossy == {0, 1}
-        assert recording.stacks() == {committing.STACK: StackWeight(1, 1), ("new",): StackWeight(7, 1)}
-
-
-def test_a_recording_is_private(tmp_path: Path) -> None:
-    """Names of files and commands are in it; the journal beside it holds the same."""
-    with open_umask(), committing.begin(tmp_path / "x.tk") as writer:
-        writer.append(committing.tick(writer, 1))
-
-        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
-
-    assert modes == {"x.tk": 0o600, "x.tk-wal": 0o600, "x.tk-shm": 0o600}
-
-
-@root_only
-def test_a_recording_belongs_to_the_user_behind_sudo(tmp_path: Path) -> None:
-    """Its journal too, or a killed collector would leave a file that its user cannot read."""
-    with committing.begin(tmp_path / "x.tk", owner=(NOBODY, NOBODY)) as writer:
-        writer.append(committing.tick(writer, 1))
-
-        owners = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in tmp_path.iterdir()}
-
-    assert owners == dict.fromkeys(["x.tk", "x.tk-wal", "x.tk-shm"], (NOBODY, NOBODY))
-
-
-def test_an_existing_file_is_not_overwritten(tmp_path: Path) -> None:
-    """Neither a recording nor anything else, unless asked."""
-    (tmp_path / "x.tk").write_text("letters")
-
-    with pytest.raises(UsageError, match="it exists") as error:
-        committing.begin(tmp_path / "x.tk")
-
-    assert "-f" in error.value.hint
-    assert (tmp_path / "x.tk").read_text() == "letters"
-
-
-@pytest.mark.parametrize("exists", [True, False])
-def test_a_link_is_not_followed(tmp_path: Path, exists: bool) -> None:
-    """Root would write where the link of another user points."""
-    victim = tmp_path / "victim"
-    if exists:
-        victim.write_text("letters")
-    (tmp_path / "x.tk").symlink_to(victim)
-
-    with pytest.raises(UsageError, match="it exists"):
-        committing.begin(tmp_path / "x.tk")
-    forced = Writer(tmp_path / "x.tk", truth.HOST, truth.TARGET, Clocks(1, 2, 3), {}, force=True)
-    forced.finish([], {})
-
-    assert not (tmp_path / "x.tk").is_symlink()
-    assert victim.read_text() == "letters" if exists else not victim.exists()
-
-
-def test_a_file_is_replaced_when_asked(tmp_path: Path) -> None:
-    """With its journals: those of a killed collector must not mix into the new recording."""
-    path = made(tmp_path / "x.tk", 3)
-    (tmp_path / "x.tk-wal").write_bytes(b"old")
-
-    with Writer(path, truth.HOST, truth.TARGET, Clocks(1, 2, 3), {}, force=True) as writer:
-        writer.append(committing.tick(writer, 9))
-        writer.finish([], {})
-
-    with Recording(path) as recording:
-        assert recording.values()[committing.CALLS].tolist() == [9]
-
-
-@pytest.mark.parametrize("name", ["no/such/folder/x.tk", "file/x.tk", "x" * 300])
-def test_what_cannot_be_created_is_said_in_one_line(tmp_path: Path, name: str) -> None:
-    """Before anything is attached."""
-    (tmp_path / "file").write_text("")
-
-    with pytest.raises(RecordingError, match=r"^cannot create .*: [A-Z][a-z ]+$"):
-        committing.begin(tmp_path / name)
-
-
-def test_a_folder_cannot_be_replaced(tmp_path: Path) -> None:
-    """-f is about files."""
-    (tmp_path / "x.tk").mkdir()
-
-    with pytest.raises(RecordingError, match="cannot create"):
-        Writer(tmp_path / "x.tk", truth.HOST, truth.TARGET, Clocks(1, 2, 3), {}, force=True)
 
 
 def test_rows_are_the_histograms_of_each_interval(sample: Path):

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.unit import committing
-from tests.unit.test_recording import root_only
 from tests.unit.test_recording_files import read_everything
+from tests.unit.users import root_only
 from tracekit.errors import DiskFullError, RecordingError, UsageError
 from tracekit.recording.reader import Recording
 from tracekit.recording.writer import EXEMPLARS

@@ -18,7 +18,7 @@ import pytest
 from tests import golden
 from tests.sample import SECOND
 from tests.unit import committing
-from tests.unit.test_recording import NOBODY, root_only
+from tests.unit.users import NOBODY, root_only
 from tracekit.errors import RecordingError, TracekitError, UsageError
 from tracekit.recording import payload
 from tracekit.recording.reader import Recording

@@ -4,95 +4,29 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from textwrap import dedent
 
 import psutil
 import pytest
 
+from tests.unit.sampled import Recorder, go_on, program, said
 from tracekit.capture.resources import Resources
 from tracekit.capture.resources.files import Missing
 from tracekit.capture.resources.throttle import Throttle
 from tracekit.units import format_ns
 
+pytestmark = pytest.mark.usefixtures("own_proc")
+
+
 METRICS = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
-@pytest.fixture(autouse=True)
-def own_proc(monkeypatch):
-    """psutil keeps the path of /proc for the whole process; tests give it others."""
-    monkeypatch.setattr(psutil, "PROCFS_PATH", "/proc")
-
-
-class Recorder:
-    """Samples a tree and adds up what it is given, as a recording would."""
-
-    def __init__(self, tree, root=Path("/"), budget_ns=10**10):
-        self.resources = Resources(tree, os.getpid(), root, budget_ns)
-        self.totals = {}
-        self.last = {}
-        self.sample()
-
-    def sample(self):
-        self.last = {}
-        for series, value in self.resources.sample():
-            self.last[series.metric] = value
-            if series.kind == "counter":
-                self.totals[series.metric] = self.totals.get(series.metric, 0) + value
-        return self
-
-
-@contextmanager
-def program(text):
-    """Run a Python program that is told to go on by a line, and tells where it is by one."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
-    process = subprocess.Popen([sys.executable, "-S", "-c", PRELUDE + dedent(text)], **pipes)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()
-
-
-def said(process):
-    return process.stdout.readline().strip()
-
-
-def go_on(process):
-    process.stdin.write("\n")
-
-
 TARGET_GAUGES = {"rss", "threads", "fds", "processes"}
-PRELUDE = """
-import os, signal, sys, time
-
-def burn(seconds):
-    end = time.process_time() + seconds
-    while time.process_time() < end:
-        pass
-
-def write(path, size=5_000_000):
-    # to the disk; tells how much of it the kernel counted: nothing, where the folder is in memory
-    with open(path, "wb") as file:
-        file.write(b"x" * size)
-        file.flush()
-        os.fsync(file.fileno())
-    return int(open("/proc/thread-self/io").read().split("write_bytes: ")[1].split()[0])
-
-def say(text=""):
-    print(text, flush=True)
-
-def wait():
-    sys.stdin.readline()
-"""
 
 
 def descendants(pid):
@@ -102,9 +36,6 @@ def descendants(pid):
     except psutil.NoSuchProcess:
         return []
     return [pid for pid in found if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
-
-
-# --- the target -----------------------------------------------------------------------------------------------------
 
 
 def test_the_first_sample_has_only_gauges_and_the_second_all():
@@ -361,170 +292,6 @@ def test_a_process_that_ends_denies_nothing_of_the_others():
     metrics, *missing = [line for line in done.stdout.splitlines() if not line.startswith("gpu:")]
     assert {"io.read", "io.write", "fds"} <= set(metrics.split())
     assert missing == []
-
-
-# --- the target, on a made-up /proc ---------------------------------------------------------------------------------
-
-
-def put(root, tgid, *, start=1, io=(0, 0), threads=1):
-    """Write the files of a process into *root*; all its I/O is that of its first thread."""
-    directory = root / "proc" / str(tgid)
-    (directory / "fd").mkdir(parents=True, exist_ok=True)
-    thread = directory / "task" / str(tgid)
-    thread.mkdir(parents=True, exist_ok=True)
-    fields = ["S", 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 20, 0, threads, 0, start, 0, 0]
-    (directory / "stat").write_text(f"{tgid} (a) {' '.join(map(str, fields))}\n")
-    (directory / "statm").write_text("9 3 0 0 0 0 0\n")
-    names = ("rchar", "wchar", "syscr", "syscw", "read_bytes", "write_bytes", "cancelled_write_bytes")
-    values = (0, 0, 0, 0, *io, 0)
-    (thread / "io").write_text("".join(f"{name}: {value}\n" for name, value in zip(names, values, strict=True)))
-    return directory
-
-
-def machine(root):
-    """A root with the files of the collector and nothing else."""
-    put(root, os.getpid())
-    return root
-
-
-def test_an_id_used_again_is_another_process(tmp_path):
-    """pid 7 dies at 1,000,000 bytes, another pid 7 starts: its bytes count from zero, and never below."""
-    root = machine(tmp_path)
-    put(root, 7, io=(0, 1_000_000), start=1)
-    recorder = Recorder(lambda: [7], root=root)
-
-    put(root, 7, io=(0, 3_000), start=10**12)
-    recorder.sample()
-
-    assert recorder.totals["io.write"] == 3_000
-
-
-def test_a_thread_id_used_again_takes_nothing_away(tmp_path):
-    """What it did less than the one before it is no increase; what comes then is."""
-    root = machine(tmp_path)
-    put(root, 7, io=(0, 1000))
-    recorder = Recorder(lambda: [7], root=root)
-    put(root, 7, io=(0, 10))
-    assert recorder.sample().totals["io.write"] == 0
-
-    put(root, 7, io=(0, 33))
-    recorder.sample()
-
-    assert recorder.totals["io.write"] == 23
-
-
-def test_a_thread_that_ends_while_it_is_read_is_no_error(tmp_path):
-    """Its process goes on, and so do the other threads."""
-    root = machine(tmp_path)
-    (put(root, 7, threads=2) / "task/8").mkdir()
-    recorder = Recorder(lambda: [7], root=root)
-
-    put(root, 7, threads=2, io=(0, 23))
-    recorder.sample()
-
-    assert (recorder.totals["io.write"], recorder.last["processes"], recorder.last["threads"]) == (23, 1, 2)
-
-
-def test_a_process_found_late_counts_from_when_it_was_found(tmp_path):
-    """One that is older than the attach and joins the target later (a move into its cgroup) has a past."""
-    root = machine(tmp_path)
-    tree = []
-    recorder = Recorder(lambda: tree, root=root)
-    put(root, 7, io=(0, 1_000_000), start=1)
-    tree.append(7)
-    recorder.sample()
-
-    put(root, 7, io=(0, 1_000_023), start=1)
-    recorder.sample()
-
-    assert recorder.totals["io.write"] == 23
-
-
-def test_a_big_tree_is_visited_in_turns_and_adds_up(tmp_path):
-    """A budget for one process a call: every one is visited in its turn, and nothing is lost or counted twice."""
-    root = machine(tmp_path)
-    for tgid in range(101, 112):
-        put(root, tgid, io=(0, 1000), start=1)
-    recorder = Recorder(lambda: range(101, 112), root=root, budget_ns=0)
-    for _ in range(11):
-        recorder.sample()
-    assert recorder.last["rss"] == 11 * 3 * os.sysconf("SC_PAGE_SIZE")
-
-    for tgid in range(101, 112):
-        put(root, tgid, io=(0, 1007), start=1)
-    sums = [recorder.sample().totals["io.write"] for _ in range(12)]
-
-    assert sums == [*(7 * visited for visited in range(1, 12)), 77]
-    assert recorder.last["processes"] == 11
-
-
-def test_a_dead_process_has_no_turn(tmp_path):
-    """Or it would be the one not visited for longest for ever, and the living would never be read again."""
-    root = machine(tmp_path)
-    put(root, 101)
-    put(root, 102)
-    tree = [101, 102]
-    recorder = Recorder(lambda: tree, root=root, budget_ns=0).sample()
-    shutil.rmtree(root / "proc/101")
-    tree.remove(101)
-    put(root, 102, io=(0, 23))
-
-    recorder.sample().sample()
-
-    assert recorder.totals["io.write"] == 23
-
-
-def test_new_processes_come_first(tmp_path):
-    """One that may be gone soon is read before those that are known."""
-    root = machine(tmp_path)
-    put(root, 101)
-    tree = [101]
-    recorder = Recorder(lambda: tree, root=root, budget_ns=0)
-
-    put(root, 102, start=10**12, io=(0, 4096))
-    tree.append(102)
-    recorder.sample()
-
-    assert recorder.totals["io.write"] == 4096
-
-
-def test_hidden_processes_are_named_and_a_death_is_not(tmp_path):
-    """Processes that live but are not in /proc, call after call, are hidden; gone once is gone."""
-    root = machine(tmp_path)
-    recorder = Recorder(lambda: [7], root=root)
-    assert not [line for line in recorder.resources.missing if "hidepid" in line]
-
-    recorder.sample()
-
-    assert len([line for line in recorder.resources.missing if "hidepid" in line]) == 1
-    assert not {"io.read", "io.write"} & recorder.last.keys()
-
-
-def test_a_bare_machine_names_what_it_lacks_once(tmp_path):
-    """No PSI, no cgroups, no host files: series are left out, each with one line."""
-    recorder = Recorder(lambda: [os.getpid(), 7], root=machine(tmp_path))
-    put(tmp_path, 7)
-    recorder.sample()
-
-    lines = recorder.sample().resources.missing
-
-    assert len(lines) == len(set(lines))
-    assert [line.partition(":")[0] for line in lines] == [
-        "throttle.time, throttle.periods",
-        *(f"psi ({name})" for name in ("cpu", "memory", "io")),
-        "host.cpu, host.steal",
-        "host.memory",
-        "host.swap",
-        "host.disk",
-        "host.net",
-        "gpu",
-    ]
-    assert set(recorder.last) == {
-        "rss", "threads", "fds", "processes", "io.read", "io.write", "cost.rss", "cost.collector"
-    }  # fmt: skip
-
-
-# --- cost -----------------------------------------------------------------------------------------------------------
 
 
 def test_importing_is_cheap():

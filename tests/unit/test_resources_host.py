@@ -10,14 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.unit.test_resources import Recorder, go_on, machine, own_proc, program, put, said
+from tests.unit.sampled import Recorder, go_on, machine, program, put, said
 from tracekit.capture.resources import Resources
 from tracekit.units import format_ns
 
-# --- the host -------------------------------------------------------------------------------------------------------
-
-
-__all__ = ["own_proc"]
+pytestmark = pytest.mark.usefixtures("own_proc")
 
 
 @pytest.fixture
