@@ -15,6 +15,8 @@ SECOND = 10**9
 @dataclass(frozen=True)
 class Options:
     """
+    What to capture, of whom, and where to.
+
     Attributes:
         pids, comm, cgroup, everything: the target, one of them.
         command: launched and traced from its first instruction; empty: attach.

@@ -61,6 +61,8 @@ class Part:
 @dataclass(frozen=True, eq=False)
 class Flames:
     """
+    The flame graphs of the cells of a heatmap.
+
     Attributes:
         data: JSON for `web/heatmap.js`.
         of: which graph each cell has.

@@ -42,6 +42,8 @@ class Calls(NamedTuple):
 
 class Connections:
     """
+    Connections to databases, as they are now.
+
     Args:
         read: returns the values of the map of connections, in pieces.
         words: what their numbers are called. role: id of a process's name → role.
