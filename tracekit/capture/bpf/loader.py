@@ -178,9 +178,11 @@ def _explain(error: OSError, skeleton: _Skeleton) -> MachineError:
         return MachineError("cannot load BPF programs: this kernel has no BTF", _NO_BTF)
     if error.errno == errno.ENOMEM:
         return MachineError("cannot load BPF programs: no memory for them (a memory cgroup counts it too)", _MEMORY)
-    missing = _no_task_storage()
-    if missing:
-        return missing
+    return _no_task_storage() or _refused(error, skeleton)
+
+
+def _refused(error: OSError, skeleton: _Skeleton) -> MachineError:
+    """Say what the verifier said."""
     log = ctypes.create_string_buffer(_LOG_BYTES)
     try:
         skeleton.run(syscall.address(log)).close()
