@@ -72,6 +72,7 @@ struct task_state {
 	__u32 runq_wait;
 	__u32 runq_wake;
 	__u32 ended;		// the last of its threads has gone: said once
+	__u32 counted;		// in shared.threads
 	__u16 nr;
 	__u16 call_nr;
 	__u8 reason;

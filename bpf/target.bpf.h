@@ -25,6 +25,18 @@ static __always_inline void count_threads(int change)
 		__sync_fetch_and_add(&all->threads, change);
 }
 
+static __always_inline void count_in(struct task_state *state)
+{
+	count_threads(1);
+	__sync_lock_test_and_set(&state->counted, 1);
+}
+
+static __always_inline void count_out(struct task_state *state)
+{
+	if (__sync_lock_test_and_set(&state->counted, 0))
+		count_threads(-1);
+}
+
 static __always_inline bool has_wanted_name(const char *comm)
 {
 	char name[COMM_LEN] = {};
@@ -82,7 +94,7 @@ static __noinline int adopt(struct task_struct *task)
 	struct shared *all = get_shared();
 	struct task_state *state;
 
-	if (!all || state_of(task))
+	if (!all || task->flags & PF_EXITING || state_of(task))
 		return 0;
 	state = new_state(task);
 	if (!state)
@@ -91,7 +103,12 @@ static __noinline int adopt(struct task_struct *task)
 	__u64 now = bpf_ktime_get_ns();
 	__u32 waits = task->__state;
 
-	count_threads(1);
+	count_in(state);
+	if (task->flags & PF_EXITING) {	// it may have passed on_exit already, which knew nothing of it
+		count_out(state);
+		bpf_task_storage_delete(&states, task);
+		return 0;
+	}
 	state->found = 1;
 	state->start_ns = task->group_leader->start_time;
 	state->first_run_ns = 1;
@@ -177,7 +194,7 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 
 	if (!state)
 		return 0;
-	count_threads(1);
+	count_in(state);
 	state->role = from->role;
 	state->thread = from->thread;
 	state->epoch = from->epoch;
@@ -265,7 +282,7 @@ int BPF_PROG(on_exit, struct task_struct *task)
 
 	if (!state)
 		return 0;
-	count_threads(-1);
+	count_out(state);
 
 	bool probed = state->probed;
 
