@@ -73,7 +73,7 @@ static __always_inline void time_call(struct cpu *cpu, __u32 nr)
 {
 	__u64 latency = since(bpf_ktime_get_ns(), cpu->call_ns);
 	__u32 span = cpu->probed ? span_now(0) : SPAN_NONE;
-	struct entry *entry = find(cpu->role, 0, H_SYSCALL, 0, nr, 0, span);
+	struct entry *entry = was_seen_since(TIER_CALLS, cpu->call_ns) ? find(cpu->role, 0, H_SYSCALL, 0, nr, 0, span) : NULL;
 
 	cpu->call_ns = 0;
 	if (entry)

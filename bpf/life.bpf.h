@@ -12,8 +12,11 @@ struct {
 
 static __noinline int emit_life(struct task_struct *leader, struct task_state *state, __u32 what, __u64 now)
 {
-	struct life_record *record = bpf_ringbuf_reserve(&lives, sizeof(*record), 0);
+	struct life_record *record;
 
+	if (state->silent)
+		return 0;
+	record = bpf_ringbuf_reserve(&lives, sizeof(*record), 0);
 	if (!record) {
 		count_loss(LOSS_RING);
 		return 0;

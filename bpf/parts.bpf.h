@@ -165,7 +165,7 @@ __noinline int settle_span(struct task_state *state, __u64 pid_tgid)
 	struct open_key key = { .span = { .node = end->node, .start_ns = end->start_ns }, .tgid = pid_tgid >> 32 };
 	struct open_span *open = bpf_map_lookup_elem(&open_spans, &key);
 	__u64 latency = end->duration_ns & ~(PROBE_AWAITED | PROBE_FAILED);
-	bool awaited = end->duration_ns & PROBE_AWAITED, unseen = end->start_ns < spans->since_ns;
+	bool awaited = end->duration_ns & PROBE_AWAITED, unseen = end->start_ns < spans->since_ns || !is_in_sight(state);
 	__u32 span = span_id(end->kind);
 
 	if (slot_of(latency) >= SLOTS || end->start_ns + latency < spans->begin_ns)

@@ -65,8 +65,6 @@ int BPF_PROG(on_wakeup_new, struct task_struct *task)
 	return 0;
 }
 
-static const __u64 NEVER_NS = -1ULL;	// later than any time: nothing to settle
-
 // Settle the time on CPU of the task that runs here, up to now.
 static __always_inline struct account *settle_slice(struct cpu *cpu, __u64 now)
 {
@@ -92,7 +90,8 @@ static __always_inline int end_busy(struct task_state *state, __u64 now)
 
 	if (!state || !state->polled_ns)
 		return 0;
-	entry = find(state->role, state->thread, H_LOOP, 0, 0, 0, 0);
+	entry = was_seen_since(TIER_RETURNS, state->polled_ns) ?
+			find(state->role, state->thread, H_LOOP, 0, 0, 0, 0) : NULL;
 	if (entry)
 		add_to_histogram(entry->row, since(now, state->polled_ns));
 	state->polled_ns = 0;
@@ -166,7 +165,7 @@ static __always_inline void leave(struct cpu *cpu, struct task_struct *task, str
 		state->poll_ns = now;
 		end_busy(state, now);
 	}
-	if (!state->ready_ns && is_ready(task, state->reason)) {
+	if (!state->ready_ns && !(state->missed & MISSED_READY) && is_ready(task, state->reason)) {
 		state->ready_ns = now;
 		emit_life(task, state, LIFE_READY, now);
 	}
@@ -240,11 +239,32 @@ __noinline int settle_absence(struct task_state *state, __u64 now)
 	return 0;
 }
 
-// Something about processes has changed: a name, or one has a board now.
+// Nobody looked at this task for a while: what it began before is in no histogram, and its spans are not seen whole.
+static __noinline int lose_sight(struct task_state *state, __u32 pause, __u64 pid_tgid)
+{
+	if (!state->first_run_ns)
+		state->missed |= MISSED_RUN;
+	if (!state->ready_ns)
+		state->missed |= MISSED_READY;
+	state->cut = 1;
+	state->asleep = 0;
+	state->resuming = 0;
+	state->off_ns = state->waking_ns = state->runnable_ns = state->waited_ns = 0;
+	state->poll_ns = state->polled_ns = state->call_ns = 0;
+	forget_open_spans(state, pid_tgid);
+	state->spans.since_ns = bpf_ktime_get_ns();
+	state->pause = pause;
+	return 0;
+}
+
+// Something about processes has changed: a name, or one has a board now; or the scheduler is looked at again.
 static __noinline int refresh(struct task_struct *task, struct task_state *state, __u32 epoch)
 {
 	__u32 tgid = task->tgid;
+	struct shared *all = get_shared();
 
+	if (all && state->pause != all->pause)
+		lose_sight(state, all->pause, pid_tgid_of(task));
 	refresh_names(task, state, epoch);
 	if (!state->probed) {
 		struct board *board = bpf_map_lookup_elem(&boards, &tgid);
@@ -260,7 +280,7 @@ static __always_inline void occupy(struct cpu *cpu, struct task_struct *task, st
 {
 	struct shared *all = get_shared();
 
-	if (all && state->epoch != all->epoch)
+	if (all && (state->epoch != all->epoch || state->pause != all->pause))
 		refresh(task, state, all->epoch);
 	if (!state->row && !find_rows(state))
 		return;
@@ -292,7 +312,7 @@ static __always_inline void enter(struct cpu *cpu, struct task_struct *task, str
 		return;
 	state->waited_ns = 0;
 	settle_absence(state, now);
-	if (!state->first_run_ns)
+	if (!state->first_run_ns && !(state->missed & MISSED_RUN))
 		state->first_run_ns = now;
 	if (state->off_ns && state->cpu != here)
 		bump(&account->migrations, 1);
@@ -344,6 +364,8 @@ static __always_inline void lend(struct cpu *cpu, struct task_struct *task)
 {
 	struct task_state *state = state_of(task);
 
+	if (state && (!is_in_sight(state) || !state->on_ns))
+		state = NULL;	// nobody knows since when it runs
 	cpu->task = state ? (__u64)task : 0;
 	cpu->role = state ? state->role : 0;
 	cpu->span = state ? state->span : 0;

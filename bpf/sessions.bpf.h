@@ -69,6 +69,11 @@ int BPF_PROG(on_state, struct sock *socket, int before, int after)
 	if (!s)
 		return 0;
 	key = address_of(s, socket);
+	if (is_shed(TIER_DB)) {	// but that it is another connection from now on
+		if (after == TCP_SYN_SENT || after == TCP_CLOSE)
+			forget(key);
+		return 0;
+	}
 	if (after == TCP_SYN_SENT) {
 		begin_connecting(socket, key, s);
 		return 0;
@@ -139,5 +144,21 @@ int settle_idle(__u64 *before_ns)
 
 	if (how.s)
 		bpf_for_each_map_elem(&connections, settle_one, &how, 0);
+	return 0;
+}
+
+static long forget_call(struct bpf_map *map, __u64 *socket, struct connection *c, void *unused)
+{
+	c->start_ns = c->ready_ns = c->last_ns = 0;
+	c->rest = c->partial = c->asked = 0;
+	c->phase = PHASE_OPEN;
+	return 0;
+}
+
+// Run by the collector where calls are not looked at for a while: nobody knows how those under way go on.
+SEC("syscall")
+int forget_calls(void *unused)
+{
+	bpf_for_each_map_elem(&connections, forget_call, NULL, 0);
 	return 0;
 }

@@ -204,11 +204,8 @@ static __always_inline void begin_spans(struct task_struct *task, struct task_st
 	spans->ended[0] = spans->ended[1] = NO_COUNT;
 }
 
-// The thread goes, or its process becomes another program: nobody will say how its spans ended.
-static __always_inline int end_spans(struct task_state *state, __u64 pid_tgid)
+static __always_inline void forget_open_spans(struct task_state *state, __u64 pid_tgid)
 {
-	if (!state || !state->probed)
-		return 0;
 	for (__u32 i = 0; i < MAX_OPEN_SPANS; i++) {
 		struct open_key key = { .span = state->spans.open[i], .tgid = pid_tgid >> 32 };
 
@@ -216,6 +213,14 @@ static __always_inline int end_spans(struct task_state *state, __u64 pid_tgid)
 			bpf_map_delete_elem(&open_spans, &key);
 	}
 	state->spans.depth = 0;
+}
+
+// The thread goes, or its process becomes another program: nobody will say how its spans ended.
+static __always_inline int end_spans(struct task_state *state, __u64 pid_tgid)
+{
+	if (!state || !state->probed)
+		return 0;
+	forget_open_spans(state, pid_tgid);
 	state->spans.records = 0;
 	state->probed = 0;
 	state->span = SPAN_NONE;

@@ -238,7 +238,7 @@ static __always_inline void end_wait(struct task_struct *task, struct task_state
 	}
 	if (state->nr == stack->brief_nr)
 		stack->brief = 0;
-	if (!stack->user && !stack->kernel)
+	if ((!stack->user && !stack->kernel) || !was_seen_since(TIER_STACKS, stack->begun_ns))
 		return;
 	describe(&s->record, task, state, STACK_WAIT);
 	s->record.weight = waited;
@@ -264,6 +264,7 @@ static __always_inline void begin_wait(void *context, struct task_struct *task, 
 	__u32 user, kernels;
 
 	stack->user = stack->kernel = 0;
+	stack->begun_ns = state->off_ns;
 	if (!is_worth_it(stack, state->nr, state->off_ns))
 		return;
 	describe(&s->record, task, state, STACK_WAIT);

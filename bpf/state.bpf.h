@@ -11,6 +11,8 @@
 
 const volatile struct config config = {};
 
+static const __u64 NEVER_NS = -1ULL;	// later than any time
+
 enum { MAX_OPEN_SPANS = 8 };
 
 struct span_key {		// an open span, as no two are open at one place at one time
@@ -42,6 +44,7 @@ struct task_stack {		// of the wait that is under way, if somebody looks at stac
 	__u64 spans[STACK_SPANS];
 	__u64 python;		// state of the thread in its interpreter, as found last
 	__u64 filled_ns;	// tokens were counted up to here
+	__u64 begun_ns;		// the wait whose frames these are
 	__u16 tokens;
 	__u16 nr;
 	__u16 span;
@@ -49,6 +52,8 @@ struct task_stack {		// of the wait that is under way, if somebody looks at stac
 	__u8 brief;		// waits in a row that were too short,
 	__u16 brief_nr;		// in this system call
 };
+
+enum missed { MISSED_RUN = 1, MISSED_READY = 2 };	// it came to pass while nobody looked
 
 struct task_state {
 	__u64 start_ns;		// of the process: fork
@@ -82,11 +87,14 @@ struct task_state {
 	__u8 found;		// the process existed at the attach
 	__u8 resuming;
 	__u8 probed;		// spans are in use
+	__u8 missed;		// enum missed
+	__u8 silent;		// nobody was told of the process
 	__u16 span;		// small id of the innermost one, as of the last look
 	__u16 born_in;		// span in which the process was forked
 	__u64 poll_ns;		// it began to sleep in a wait for events, since it last ran
 	__u64 polled_ns;	// its last wait for events returned
 	__u64 waited_ns;	// the wait from which it came
+	__u32 pause;		// of struct shared: as of when the rest is true
 	struct task_stack stack;
 	struct task_spans spans;
 };
@@ -138,6 +146,35 @@ static __always_inline struct shared *get_shared(void)
 	__u32 only = 0;
 
 	return bpf_map_lookup_elem(&shared, &only);
+}
+
+// Has *tier* been looked at without a gap since *begun_ns*?
+static __always_inline bool was_seen_since(enum tier tier, __u64 begun_ns)
+{
+	struct shared *all = get_shared();
+
+	return all && begun_ns >= all->since_ns[tier];
+}
+
+static __always_inline bool is_shed(enum tier tier)
+{
+	struct shared *all = get_shared();
+
+	return all && all->since_ns[tier] == NEVER_NS;
+}
+
+// Does the state of a task hold? Not while the scheduler is not looked at, nor after that until it is made anew.
+static __always_inline bool is_in_sight(struct task_state *state)
+{
+	struct shared *all = get_shared();
+
+	return all && state->pause == all->pause;
+}
+
+// What a state that is made now is true as of. In a pause it will not do for what comes after.
+static __always_inline __u32 present(struct shared *all)
+{
+	return all->pause & ~1U;
 }
 
 static __always_inline void count_loss(enum loss_reason reason)

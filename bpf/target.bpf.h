@@ -88,32 +88,12 @@ static __always_inline int is_target(struct task_struct *task)
 	return 0;
 }
 
-// Begin to trace a task that already exists, in whatever it is doing.
-static __noinline int adopt(struct task_struct *task)
+// Begin to follow a task in whatever it is doing: how long it has been at that is not known.
+static __always_inline void catch_sight(struct task_struct *task, struct task_state *state)
 {
-	struct shared *all = get_shared();
-	struct task_state *state;
-
-	if (!all || task->flags & PF_EXITING || state_of(task))
-		return 0;
-	state = new_state(task);
-	if (!state)
-		return 0;
-
 	__u64 now = bpf_ktime_get_ns();
 	__u32 waits = task->__state;
 
-	count_in(state);
-	if (task->flags & PF_EXITING) {	// it may have passed on_exit already, which knew nothing of it
-		count_out(state);
-		bpf_task_storage_delete(&states, task);
-		return 0;
-	}
-	state->found = 1;
-	state->start_ns = task->group_leader->start_time;
-	state->first_run_ns = 1;
-	state->ready_ns = 1;
-	refresh(task, state, all->epoch);
 	state->cut = 1;
 	if (task->on_cpu) {
 		state->on_ns = now;
@@ -126,7 +106,50 @@ static __noinline int adopt(struct task_struct *task)
 		state->off_ns = now;
 		state->asleep = 1;
 	}
+}
+
+// Begin to trace a task that already exists.
+static __noinline int adopt(struct task_struct *task)
+{
+	struct shared *all = get_shared();
+	struct task_state *state;
+
+	if (!all || task->flags & PF_EXITING || state_of(task))
+		return 0;
+	state = new_state(task);
+	if (!state)
+		return 0;
+	count_in(state);
+	if (task->flags & PF_EXITING) {	// it may have passed on_exit already, which knew nothing of it
+		count_out(state);
+		bpf_task_storage_delete(&states, task);
+		return 0;
+	}
+	state->pause = present(all);
+	state->found = 1;
+	state->start_ns = task->group_leader->start_time;
+	state->first_run_ns = 1;
+	state->ready_ns = 1;
+	refresh(task, state, all->epoch);
+	catch_sight(task, state);
 	return 0;
+}
+
+// The scheduler is looked at again, or the end has come: begin anew.
+static __noinline int readopt(struct task_struct *task, struct task_state *state, __u32 pause)
+{
+	lose_sight(state, pause, pid_tgid_of(task));
+	catch_sight(task, state);
+	return 0;
+}
+
+// Records of lives are made again: a process of which there was none exists, as at the attach.
+static __always_inline void find_silent(struct task_state *state)
+{
+	state->silent = 0;
+	state->found = 1;
+	state->first_run_ns = 1;
+	state->ready_ns = 1;
 }
 
 // Tell a CPU that the task it runs is traced now; it would notice only at its next switch.
@@ -138,6 +161,8 @@ static __always_inline void adopt_running(struct shared *all, struct task_struct
 	if (!cpu || cpu->task)
 		return;
 	state->cpu = number;
+	if (!state->on_ns)	// it was forked, and came in before anybody looked
+		state->on_ns = bpf_ktime_get_ns();
 	cpu->call_ns = 0;
 	occupy(cpu, task, state, state->on_ns);
 	cpu->running = (__u64)task;
@@ -185,9 +210,10 @@ SEC("tp_btf/sched_process_fork")
 int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 {
 	struct task_state *from = state_of(parent);
+	struct shared *all = get_shared();
 	bool is_thread = child->pid != child->tgid;
 
-	if (!from || (!is_thread && !config.children))
+	if (!from || !all || (!is_thread && !config.children))
 		return 0;
 
 	struct task_state *state = new_state(child);
@@ -198,6 +224,7 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 	state->role = from->role;
 	state->thread = from->thread;
 	state->epoch = from->epoch;
+	state->pause = present(all);
 	if (from->probed)
 		inherit_spans(parent, from, child, state);
 	if (is_thread) {
@@ -207,7 +234,13 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 		state->exec_ns = from->exec_ns;
 		state->ready_ns = from->ready_ns;
 		state->found = from->found;
+		state->missed = from->missed;
+		state->silent = from->silent;
 		return 0;
+	}
+	if (all->quiet) {
+		state->silent = 1;
+		__sync_fetch_and_add(&all->silent, 1);
 	}
 	state->thread = state->role;
 	state->start_ns = bpf_ktime_get_ns();
@@ -241,9 +274,10 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	if (!state->found) {
 		if (!state->exec_ns)
 			state->exec_ns = bpf_ktime_get_ns();
-		if (!state->first_run_ns)	// it runs, though nobody reported that
-			state->first_run_ns = state->exec_ns;
+		if (!state->first_run_ns && !(state->missed & MISSED_RUN) && is_in_sight(state))
+			state->first_run_ns = state->exec_ns;	// it runs, though nobody reported that
 		state->ready_ns = 0;
+		state->missed &= ~MISSED_READY;
 	}
 	return 0;
 }
@@ -363,6 +397,10 @@ int on_task(struct bpf_iter__task *context)
 
 	if (!state)
 		return 0;
+	if (state->pause != all->pause)
+		readopt(task, state, all->pause);
+	if (state->silent && !all->quiet)
+		find_silent(state);
 	if (all->iterate == ITERATE_MARK && task->on_cpu && !state->off_ns)
 		adopt_running(all, task, state);
 	report(context->meta->seq, task, state);

@@ -296,4 +296,4 @@ class Tick:
     samples: list[tuple[int, int, int, int, int]] = field(default_factory=list)
     """(series of kind stacks, latency bucket or 0, stack, weight, count)."""
     partial: bool = False
-    """The interval is known to lack data (collector stopped, tier shed)."""
+    """The interval is known to lack data (collector stopped); what was shed is told by series `shed`."""

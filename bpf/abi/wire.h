@@ -9,7 +9,7 @@
 #include <linux/types.h>
 
 enum {
-	WIRE_VERSION = 5,
+	WIRE_VERSION = 6,
 	STEP_BITS = 7,		// linear steps per power of two: 2^7, HdrHistogram with 2 digits
 	SLOTS = 4608,		// 1 ns .. 2^42 ns in HdrHistogram's order
 	COMM_LEN = 16,
@@ -192,6 +192,9 @@ struct cpu {			// what one CPU does, and counts that it alone writes
 };
 _Static_assert(sizeof(struct cpu) == 200, "wire format changed: raise WIRE_VERSION");
 
+// What can be taken away and come back (capture/tiers.py), beside the scheduler and the lives of processes.
+enum tier { TIER_RETURNS, TIER_CALLS, TIER_STACKS, TIER_DB, TIERS };
+
 struct shared {			// one, written by all
 	__u32 histograms;	// rows in use
 	__u32 accounts;
@@ -204,10 +207,12 @@ struct shared {			// one, written by all
 	__u32 spans;		// kinds in use
 	__u32 peers;
 	__u32 db_names;
-	__u32 unused;
-	__u64 spare[2];
+	__u32 pause;		// odd: the scheduler is not looked at; what a task did in between is not known
+	__u64 since_ns[TIERS];	// when the tier was attached last; NEVER_NS: it is not; 0: always was
+	__u32 quiet;		// no records of the lives of processes that are forked now
+	__u32 silent;		// processes that were forked so
 };
-_Static_assert(sizeof(struct shared) == 64, "wire format changed: raise WIRE_VERSION");
+_Static_assert(sizeof(struct shared) == 88, "wire format changed: raise WIRE_VERSION");
 
 enum { ITERATE_MARK, ITERATE_REPORT };
 

@@ -6,7 +6,7 @@ import os
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from tracekit.capture import privileges, syscalls, wire
+from tracekit.capture import privileges, syscalls, tiers, wire
 from tracekit.capture.bpf import syscall
 from tracekit.capture.bpf.loader import load
 from tracekit.capture.bpf.memory import Table, map_array
@@ -28,6 +28,7 @@ from tracekit.capture.readings import (
 )
 from tracekit.capture.rows import Row, lanes
 from tracekit.capture.samplers import Samplers, possible_cpus
+from tracekit.capture.tiers import Tiers
 from tracekit.errors import MachineError
 from tracekit.records import Loss
 
@@ -42,7 +43,6 @@ LIMIT_BYTES = 64 << 20
 """Kernel memory for histograms, whatever the number of CPUs."""
 
 _FOLLOWS = ("on_fork", "on_exec", "on_exit", "on_rename")
-_SCHED = ("on_waking", "on_wakeup", "on_wakeup_new", "on_switch")
 
 
 class Kernel:
@@ -68,8 +68,10 @@ class Kernel:
         sizes = self._shards, self._histograms
         constants = _constants(options, cgroup_id, sizes, atomic=self._shards < cpus)
         self._loaded = load("tracekit", constants, self._entries(), wire.WIRE_VERSION)
-        self._links: list[int] = []
         self._missing: list[str] = []
+        self._away: set[str] = set()
+        self.attached: set[str] = set()
+        """The tiers that are there now (capture/tiers.py)."""
         self._databases: Programs | None = None
         self._stacks: StackPrograms | None = None
         self._stack_loader: Thread | None = None
@@ -152,10 +154,16 @@ class Kernel:
         if not self._stack_loader or self._stack_loader.is_alive():
             return None
         self._stack_loader = None
+        if not self._stacks:
+            return None
+        self._tiers.stacks = self._stacks
         try:
-            if self._stacks and prepare:
+            if prepare:
                 prepare(self._stacks)
-            self._links += self._stacks.attach() if self._stacks else []
+            self._tiers.follow((), self._stacks.follow())
+            if tiers.STACKS not in self._away:
+                self._tiers.attach(tiers.STACKS)
+                self.attached.add(tiers.STACKS)
         except MachineError as error:
             self._missing.append(f"stacks: {error}")
             return None
@@ -168,7 +176,10 @@ class Kernel:
         maps = self._loaded.maps
         self._shared = map_array(maps["shared"], wire.SHARED.size, write=True)
         first = (wire.HISTOGRAM_KINDS, 1, 1)  # rows and names below are those of what finds no room
-        wire.SHARED.pack_into(self._shared, 0, *first, 1, wire.ITERATE_MARK, 0, 0, 1, wire.SPAN_OTHER + 1, 1, 1)
+        rest = (0,) * 7  # nothing is shed
+        wire.SHARED.pack_into(self._shared, 0, *first, 1, wire.ITERATE_MARK, 0, 0, 1, wire.SPAN_OTHER + 1, 1, 1, *rest)
+        self._tiers = Tiers(self._loaded, self._shared, self._cpus)
+        self._tiers.databases = self._databases
         self._cpu_table = Table(maps["cpus"], wire.CPU, self._cpus)
         self._heads = Table(maps["heads"], wire.HEAD, self._histograms * self._shards)
         self._histogram_keys = Table(maps["histogram_keys"], wire.KEY, self._histograms)
@@ -191,19 +202,20 @@ class Kernel:
 
     def attach(self) -> None:
         """Attach every program of the chosen tiers; from now on what is marked is traced."""
-        names = [*_FOLLOWS, *_SCHED]
-        if self._options.cgroup:
-            names.append("on_cgroup")
+        chosen = [tiers.SCHED]
         if self._options.errors or self._options.latency:
-            names.append("on_return")
+            chosen.append(tiers.ERRORS)
         if self._options.latency:
-            names.append("on_call")
+            chosen.append(tiers.SYSCALLS)
+        what = "what follows processes"
         try:
-            for name in names:
-                self._links.append(syscall.raw_tracepoint(self._loaded.programs[name]))
+            self._tiers.follow([*_FOLLOWS, *(["on_cgroup"] if self._options.cgroup else [])])
+            for what in chosen:
+                self._tiers.attach(what)
         except OSError as error:
             self.close()
-            raise MachineError(f"cannot attach {name}: {error.strerror}", "tracekit doctor") from error
+            raise MachineError(f"cannot attach {what}: {error.strerror}", "tracekit doctor") from error
+        self.attached |= {tiers.PROCESSES, *chosen}
         self._attach_databases()
         self._sample_cpus()
 
@@ -211,9 +223,30 @@ class Kernel:
         if not self._databases:
             return
         try:
-            self._links += self._databases.attach()
+            self._tiers.follow((), self._databases.follow())
+            self._tiers.attach(tiers.DB)
         except OSError as error:
             self._missing.append(f"calls of databases: {error.strerror}")
+        else:
+            self.attached.add(tiers.DB)
+
+    def shed(self, tier: str) -> None:
+        """Take *tier* away: the traced do not pay for it any more."""
+        self._tiers.detach(tier)
+        self._away.add(tier)
+        self.attached.discard(tier)
+
+    def restore(self, tier: str) -> list[Task]:
+        """
+        Have *tier* back, and return the traced tasks if their processes may not be known.
+
+        Raises:
+            OSError: it cannot be attached again.
+        """
+        self._tiers.attach(tier)
+        self._away.discard(tier)
+        self.attached.add(tier)
+        return self.mark() if tier in (tiers.SCHED, tiers.PROCESSES) else []
 
     def _sample_cpus(self) -> None:
         """Attach the run-queue length sampler to each CPU; without it the rest is still worth having."""
@@ -239,11 +272,8 @@ class Kernel:
         """Detach every program but those in libraries, which takes seconds; counts stay readable."""
         if self._stack_loader:
             self._stack_loader.join()
-        if self._stacks:
-            self._stacks.detach()
         self._samplers.close()
-        while self._links:
-            os.close(self._links.pop())
+        self._tiers.detach_all()
 
     def report(self) -> list[Task]:
         """Return the traced tasks and what each does."""
@@ -272,6 +302,16 @@ class Kernel:
     def threads(self) -> int:
         """Number of threads traced now."""
         return int(self._shared_field(5))
+
+    @property
+    def cut(self) -> int:
+        """Number of slices whose end was not seen, as the scheduler was not looked at."""
+        return self._tiers.cut
+
+    @property
+    def silent(self) -> int:
+        """Number of processes that were forked while no records of lives were made."""
+        return int(self._shared_field(17))
 
     @property
     def adopted(self) -> int:

@@ -27,6 +27,7 @@ class Options:
         db_ports: (port, system) of databases that listen where none is expected.
         stacks: take stacks, stack_hz times a second on each CPU, and of waits and failures.
         probes_only: no kernel: what processes tell of their spans, and /proc.
+        max_overhead: what tracekit may take, as a share of the CPU time of the target or of one core; 0: no limit.
         interval_ns: length of a tick; duration_ns: 0 is until the target ends or a signal.
         roles: (name, glob of comm) in order; the first that matches names the role.
     """
@@ -48,6 +49,7 @@ class Options:
     stacks: bool = True
     stack_hz: int = 49
     probes_only: bool = False
+    max_overhead: float = 0.0
     interval_ns: int = SECOND
     duration_ns: int = 0
     force: bool = False

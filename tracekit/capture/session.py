@@ -9,17 +9,19 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tracekit.capture import privileges
+from tracekit.capture import cost, privileges
 from tracekit.capture.batch import Batch
-from tracekit.capture.cost import Meter
 from tracekit.capture.db import Databases, ports
 from tracekit.capture.file import create
 from tracekit.capture.kernel import Kernel
 from tracekit.capture.lives import Lives
 from tracekit.capture.naming import Names, counter
 from tracekit.capture.resources import Resources
+from tracekit.capture.shedding import PERIOD_NS, WINDOW_NS, Shedding
 from tracekit.capture.signals import Signals
 from tracekit.capture.spans import Spans
+from tracekit.capture.spent import TICK, Spent
+from tracekit.capture.tiers import DB, PROCESSES, STACKS
 from tracekit.capture.wire import A_THREAD, LIFE_BOARD
 from tracekit.capture.workload import Command, cgroup_id, check_pids, ended, open_pidfds, owner
 from tracekit.errors import DiskFullError, MachineError, RecordingError
@@ -61,6 +63,8 @@ class Progress:
     """CPU time of the collector per wall time; 1 is one core."""
     bpf_share: float | None
     """The same of the BPF programs; None before it was measured."""
+    shed: tuple[str, ...] = ()
+    """What is not looked at now, to stay within the budget."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ class Summary:
     missing: tuple[str, ...]
     exit_code: int
     """Of the launched command; 0 for an attach."""
+    shed: tuple[tuple[str, int], ...] = ()
+    """What was not looked at to stay within the budget, and for how many ns."""
 
 
 def record(
@@ -97,6 +103,8 @@ def record(
     """
     if not options.force:
         refuse_existing(options.output)
+    if options.max_overhead:
+        cost.check()
     pids = check_pids(options.pids, os.getpid())
     cgroup = cgroup_id(options.cgroup) if options.cgroup else 0
     with ExitStack() as stack:
@@ -149,7 +157,8 @@ class _Session:
         self.kernel = kernel
         self.intervals = 0
         self.start_ns = self._open_ns = start_ns
-        self.meter = Meter(kernel, self.start_ns)
+        periods = (PERIOD_NS, WINDOW_NS) if options.max_overhead else ()
+        self.meter = cost.Meter(kernel, self.start_ns, *periods)
         self._writer = writer
         self._lives = Lives(options.role, self._span_labels)
         self._spans = Spans(kernel, self._lives.role_of, options.role, start_ns)
@@ -160,10 +169,14 @@ class _Session:
         self._spans.scan(self._lives.tgids)
         kernel.probe_libraries(self._lives.tgids)
         self._batch = Batch(writer)
+        self.interval_ns = options.interval_ns
+        """Length of the tick under way."""
         self._resources = Resources(lambda: self._lives.tgids, os.getpid(), cpu_ns=self._spent_ns)
         for series, value in self._resources.sample():
             self._batch.value(series, value)
         self._cpu_ns = self._spent_ns()
+        self._spent = Spent(self._spent_ns)
+        self.shedding = Shedding(options, kernel, self.meter, self._spent, self._lives.found, start_ns)
         self._lost: dict[str, int] = {}
         self._restarts = 0
         self._errors = 0
@@ -185,18 +198,24 @@ class _Session:
 
     def drain(self) -> None:
         """Take what has come: records of processes, ends of spans, stacks, texts of calls of databases."""
-        for record in self.kernel.lives():  # first: a process with a board may be short
+        with self._spent.of(PROCESSES):
+            self._drain_lives()  # first: a process with a board may be short
+        if self._databases:
+            with self._spent.of(DB):
+                self._databases.drain()
+        ended = self._spans.drain()
+        stacks = self._take_stacks()
+        if stacks:
+            with self._spent.of(STACKS):
+                stacks.drain(ended)
+
+    def _drain_lives(self) -> None:
+        for record in self.kernel.lives():
             if record.what == LIFE_BOARD:
                 self._lives.rename(record.tgid, record.comm)
                 self._spans.appeared(record.tgid, record.exit_code)
             else:
                 self._lives.record(record)
-        if self._databases:
-            self._databases.drain()
-        ended = self._spans.drain()
-        stacks = self._take_stacks()
-        if stacks:
-            stacks.drain(ended)
 
     def _take_stacks(self) -> Stacks | None:
         self.kernel.take_stacks(self._prepare_stacks)
@@ -214,6 +233,10 @@ class _Session:
 
     def tick(self, now: int) -> None:
         """Close the interval at *now*."""
+        with self._spent.of(TICK):
+            self._tick(now)
+
+    def _tick(self, now: int) -> None:
         self.kernel.settle_calls(now - _ANSWERED_NS)
         self.kernel.follow_cpus()
         self._spans.scan(self._lives.tgids)
@@ -259,21 +282,25 @@ class _Session:
         self._most_threads = max(self._most_threads, self.kernel.threads)
         share = (self._spent_ns() - self._cpu_ns) / elapsed
         events = self.kernel.totals().switches + self._errors
-        return Progress(recorded, self.kernel.threads, events, sum(self._lost.values()), share, self.meter.share)
+        shed = tuple(self.shedding.away)
+        return Progress(recorded, self.kernel.threads, events, sum(self._lost.values()), share, self.meter.share, shed)
 
     def summary(self, reason: str, exit_code: int) -> Summary:
         """Return how it ended."""
         losses = tuple(Loss(reason, count) for reason, count in self._lost.items())
-        missing = tuple(self._missing())
-        return Summary(reason, self.progress(), self.intervals, losses, missing, exit_code)
+        missing, shed = tuple(self._missing()), self.shedding.shed
+        return Summary(reason, self.progress(), self.intervals, losses, missing, exit_code, shed)
 
     def _missing(self) -> list[str]:
         stacks = self._stacks.missing if self._stacks else []
-        return [*self.kernel.missing, *self.meter.missing, *self._resources.missing, *self._spans.missing, *stacks]
+        ours = (*self.kernel.missing, *self.meter.missing, *self.shedding.missing)
+        return [*ours, *self._resources.missing, *self._spans.missing, *stacks]
 
     def _collect(self, now: int) -> None:
         """Gather what this interval added, from every source."""
-        self._spans.collect(self._batch, self._names.calls_of_parts)  # first: it learns the names of kinds
+        self._spans.collect(
+            self._batch, self._names.calls_of_parts, blind=self.shedding.is_blind
+        )  # first: it learns the names of kinds
         for tgid, at_ns in self._spans.ready():
             self._lives.mark_ready(tgid, at_ns)
         on_cpu_ns = self._collect_kernel()
@@ -285,6 +312,8 @@ class _Session:
         for series, value in self._resources.sample():
             self._batch.value(series, value)
         self._batch.value(_CPU, on_cpu_ns / max(1, now - self._open_ns))
+        self.shedding.used(on_cpu_ns, now - self._open_ns)
+        self.shedding.collect(self._batch, now)
         spent = self.meter.increase(now)
         if spent:
             self._batch.value(*spent)
@@ -319,10 +348,11 @@ class _Session:
 
     def _append(self, now: int) -> None:
         interval = Interval(self._open_ns, now)
-        late = interval.duration_ns > LATE_BY * self.options.interval_ns
+        late = interval.duration_ns > LATE_BY * self.interval_ns
         self._writer.append(self._batch.tick(interval, self._new_losses(), partial=late))
         self.intervals += 1
         self._open_ns = now
+        self.interval_ns = self.shedding.interval_ns
 
     def _new_losses(self) -> list[Loss]:
         found = []
@@ -363,10 +393,14 @@ class _Session:
         return InFlight(task.pid, task.tgid, role, thread, known, reason, call, age_ns, span)
 
     def _end(self, reason: str, under_way: list[Task], now: int) -> dict[str, object]:
-        """Return what the recording says of its end; seen switches + adopted == slices + running, if none were lost."""
+        """
+        Return what the recording says of its end.
+
+        Switches seen + adopted == slices + running + cut, if none were lost.
+        """
         progress, totals = self.progress(), self.kernel.totals()
         running = sum(not task.state for task in under_way)
-        seen = {"switches": totals.switches, "adopted": self.kernel.adopted, "running": running}
+        seen = {"switches": totals.switches, "adopted": self.kernel.adopted, "running": running, "cut": self.kernel.cut}
         cost = {"collector_share": progress.collector_share, "bpf_share": progress.bpf_share}
         facts = {"threads": self._most_threads, "events": progress.events, "samples": totals.samples}
         calls = {"calls": self._databases.under_way(now)} if self._databases else {}
@@ -407,7 +441,8 @@ class _Loop:
             self._wait(min(tick_ns, session.meter.due_ns, end_ns or tick_ns, time.monotonic_ns() + self._longest_ns))
             now = time.monotonic_ns()
             session.drain()
-            session.meter.step(now)
+            if session.meter.step(now):
+                session.shedding.step(now)
             if self._signals.received:
                 return INTERRUPTED
             if self._target_has_ended():
@@ -417,7 +452,7 @@ class _Loop:
             if now >= tick_ns:
                 session.tick(now)
                 self._progress(session.progress())
-                tick_ns = max(tick_ns + options.interval_ns, now)
+                tick_ns = max(tick_ns + session.interval_ns, now)
 
     def _wait(self, due_ns: int) -> None:
         timeout_ms = max(0, -(-(due_ns - time.monotonic_ns()) // 1_000_000))

@@ -90,8 +90,13 @@ class Spans:
         self._slow += [slow for slow in found if slow.flags & wire.SPAN_SLOW]
         return [slow for slow in found if slow.flags & wire.SPAN_STACKS]
 
-    def collect(self, batch: Batch, calls: Callable[[Key], Series]) -> None:
-        """Gather what the last interval added; *calls* names the series of the parts of calls of databases."""
+    def collect(self, batch: Batch, calls: Callable[[Key], Series], *, blind: bool = False) -> None:
+        """
+        Gather what the last interval added.
+
+        *calls* names the series of the parts of calls of databases; *blind*: nobody looked at the scheduler for
+        some of the time, so that what spans waited for is not known.
+        """
         collected = self._boards.collect()
         for series, slots in collected.histograms:
             batch.histogram(series, slots)
@@ -107,6 +112,8 @@ class Spans:
             series = self._series(key.span, key.role)
             for each in filter(None, (series, call_of(series))):
                 added.parts(each, key, parts)
+        if blind:
+            added.forget_waits()
         for series, row in added.rows():
             batch.part(series, row)
         self._whole.add(added)
@@ -178,6 +185,13 @@ class Breakdown:
         """Add calls of databases: the kernel knows their latency too; `key.nr` is the bucket."""
         self.latency(series, key.nr, parts.latency_ns + parts.unseen_ns, 0)
         self.parts(series, key._replace(err=0), parts)
+
+    def forget_waits(self) -> None:
+        """Leave nothing known of spans but how long they were."""
+        for (series, _), row in self._rows.items():
+            if series.metric == "span.latency" or series.label("source") == "probe":
+                row[_WAITS:_UNSEEN] = [0] * (_UNSEEN - _WAITS)
+                row[_UNSEEN] = row[_LATENCY]
 
     def add(self, other: Breakdown) -> None:
         """Add all of *other*."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-WIRE_VERSION = 5
+WIRE_VERSION = 6
 STEP_BITS = 7
 GROUP = 1 << STEP_BITS
 """Slots of one power of two; `head.groups` says which groups were touched."""
@@ -72,8 +72,12 @@ ACCOUNT = struct.Struct("=6Q16x")
 """ns, count, queued_ns, queued, involuntary, migrations."""
 CPU = struct.Struct(f"=9Q{len(LOSSES)}Q3IHBBH6x")
 """task, waking, running, regs, since_ns, call_ns, switches, restarts, samples, loss[13], then what it runs."""
-SHARED = struct.Struct("=5Ii5I20x")
-"""histograms, accounts, names, epoch, iterate, threads, adopted, parts, spans, peers, db_names."""
+SHARED = struct.Struct("=5Ii6I4Q2I")
+"""
+histograms, accounts, names, epoch, iterate, threads, adopted, parts, spans, peers, db_names, pause, since_ns[4],
+quiet, silent.
+"""
+PAUSE_AT, SINCE_AT, QUIET_AT = 44, 48, 80
 RING_BYTES = 1 << 22
 LIFE = struct.Struct("=5Q4I4x4B16s")
 """at, start, first_run, exec, ready (ns), tgid, ppid, exit_code, span, what, flags, found, unused, comm."""

@@ -66,4 +66,6 @@ def _check_probes_only(target: str, given: dict[str, Any]) -> None:
         raise UsageError(f"cannot attach to {target} with --probes-only: it follows processes by id", "-p PID")
     if given["syscalls"]:
         raise UsageError("cannot time system calls with --probes-only: only the kernel sees them", "sudo, without it")
+    if given["max_overhead"]:
+        raise UsageError("cannot hold --max-overhead with --probes-only: nothing can be shed", "leave it out")
     record.refuse_db(given, "--probes-only", "only the kernel sees sockets and libraries")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SHORTEST_INTERVAL_NS = 100_000_000
 _PORTS, _DIGITS = 1 << 16, re.compile("[0-9]{1,5}")
 _REDRAW_NS = 250_000_000
+_MAX_OVERHEAD = "Shed what costs too much, e.g. 1%, of the target's CPU time or of a core [no limit]."
 _DB_PORT = "Where a database listens: postgresql, mysql, redis, mongodb."
 
 
@@ -34,6 +35,17 @@ def duration(text: str) -> int:
         return parse_ns(text)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
+
+
+def share(text: str) -> float:
+    """Parse `1%` or `0.01`; a usage error says so."""
+    try:
+        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise click.BadParameter(f"{text!r} is no share such as 1%")
+    return number
 
 
 def role(text: str) -> tuple[str, str]:
@@ -72,6 +84,7 @@ _OPTIONS = (
     click.option(
         "--stack-hz", type=click.Choice(["49", "99"]), default="49", help="Samples of code a second, of each CPU [49]."
     ),
+    click.option("--max-overhead", type=share, default="0%", metavar="SHARE", help=_MAX_OVERHEAD),
     click.option(
         "--role",
         "roles",
@@ -113,6 +126,7 @@ def run(target: dict[str, Any], given: dict[str, Any]) -> None:
         db_libraries=given["db_uprobes"],
         stacks=given["stacks"],
         stack_hz=int(given["stack_hz"]),
+        max_overhead=given["max_overhead"],
         interval_ns=interval,
         duration_ns=given["duration"],
         force=given["force"],
@@ -183,6 +197,7 @@ class _Status:
             f"{format_count(progress.events)} events",
             f"{format_count(progress.lost)} lost",
             f"cost {_cost(progress)}",
+            *([f"shed {', '.join(progress.shed)}"] if progress.shed else []),
         )
         columns = os.get_terminal_size(sys.stderr.fileno()).columns
         sys.stderr.write("\r\x1b[K" + " · ".join(parts)[: columns - 1])
@@ -210,6 +225,9 @@ def _say(chosen: Options, summary: Summary) -> None:
     click.echo(f"lost      {lost or 'nothing'}", err=True)
     bpf = "not measured (too short)" if progress.bpf_share is None else format_share(progress.bpf_share)
     click.echo(f"cost      collector {format_share(progress.collector_share)} of a core, BPF programs {bpf}", err=True)
+    if summary.shed:
+        what = ", ".join(f"{tier} {format_ns(round(ns, -8) or ns)}" for tier, ns in summary.shed)
+        click.echo(f"shed      {what}, to hold --max-overhead", err=True)
     for line in summary.missing:
         if not line.endswith(NO_DEVICE):  # nobody misses a GPU that is not there; a verdict that needs one says so
             click.echo(f"missing   {printable(line)}", err=True)

@@ -13,8 +13,9 @@ from tracekit.capture.bpf.loader import load
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_SOCKETS = ("on_sent", "on_received", "on_ready", "on_state")
-_BEFORE_6_4 = ("on_moved", "on_state")
+_SOCKETS = ("on_sent", "on_received", "on_ready")
+_BEFORE_6_4 = ("on_moved",)
+_FOLLOWS = ("on_state",)
 
 
 class Programs:
@@ -37,12 +38,19 @@ class Programs:
 
     def attach(self) -> list[int]:
         """
-        Attach all, and return the links.
+        Attach what sees calls, and return the links.
 
         Raises:
             OSError: one cannot be attached.
         """
-        return [syscall.raw_tracepoint(self._loaded.programs[name]) for name in self._hooks]
+        return self._attach(self._hooks)
+
+    def follow(self) -> list[int]:
+        """Attach what must always know which connections there are; as `attach`."""
+        return self._attach(_FOLLOWS)
+
+    def _attach(self, names: tuple[str, ...]) -> list[int]:
+        return [syscall.raw_tracepoint(self._loaded.programs[name]) for name in names]
 
     @property
     def programs(self) -> Mapping[str, int]:
@@ -53,6 +61,10 @@ class Programs:
         """End the calls whose answer does not say itself where it ends, and last grew before (CLOCK_MONOTONIC)."""
         context = ctypes.create_string_buffer(struct.pack("=Q", before_ns), 8)
         syscall.run_program(self._loaded.programs["settle_idle"], context)
+
+    def forget_calls(self) -> None:
+        """Forget the calls that are under way: nobody looks, or looked."""
+        syscall.run_program(self._loaded.programs["forget_calls"], ctypes.create_string_buffer(8))
 
     def close(self) -> None:
         """Let go of all."""

@@ -46,18 +46,20 @@ class Programs:
         self._announced = map_array(maps["announced"], 8 * layout.MAX_ANNOUNCED, write=True)
         self._ring = Ring(maps["stack_records"], layout.RECORDS_BYTES)
 
-    def attach(self) -> list[int]:
+    def follow(self) -> list[int]:
         """
-        Have stacks taken from now on, and return the links.
+        Attach what must always know which process is which program, and return the links.
 
         Raises:
             OSError: one cannot be attached.
         """
-        links = [syscall.raw_tracepoint(self._loaded.programs[name]) for name in _FOLLOWS]
+        return [syscall.raw_tracepoint(self._loaded.programs[name]) for name in _FOLLOWS]
+
+    def attach(self) -> None:
+        """Have stacks taken from now on. Raises OSError."""
         for place, name in _BEHIND.items():
             program = self._loaded.programs[name].to_bytes(4, "little")
             syscall.map_update(self._given[place], _ONLY, program)
-        return links
 
     def detach(self) -> None:
         """Have no more stacks taken."""
