@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tracekit.analysis import concurrency, slowdown
+from tracekit.analysis import concurrency, shed, slowdown
 from tracekit.analysis.absence import absence, is_zero
 from tracekit.analysis.evidence import Evidence, is_sampled
 from tracekit.analysis.fitting import check, check_ratio, refusal
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 LOST_TOLERANCE = 0.01
 """A larger share of lost events leaves nothing to judge: a p99 could be all of them."""
+SEEN = 0.5
+"""Of the time; what was shed for more is not judged by the rest."""
 _PERIOD_NS = 30 * 86_400 * 10**9
 """What a budget is usually for; https://sre.google/workbook/alerting-on-slos/."""
 _KINDS: dict[str, Any] = {"histogram": of_histograms, "counter": of_counters, "gauge": of_gauges}
@@ -55,10 +57,37 @@ def measure(objective: Objective, evidence: Evidence) -> Measurement | Missing:
         evidence = _during(objective.during, evidence)
         if not evidence.intervals:
             return Missing(f"no span {quoted(objective.during)} ran while recorded", "record while it runs")
+    seen = _seen(objective, evidence)
+    if isinstance(seen, Missing):
+        return seen
+    found = _of_seen(objective, seen)
+    left_out = len(evidence.intervals) - len(seen.intervals)
+    if isinstance(found, Missing) or not left_out:
+        return found
+    fact = f"of {left_out} of {len(evidence.intervals)} intervals it was shed to hold {shed.limit(evidence.values)}"
+    return replace(found, facts=(*found.facts, fact))
+
+
+def _of_seen(objective: Objective, evidence: Evidence) -> Measurement | Missing:
     if objective.window_ns:
         return _in_windows(objective, evidence)
     found = _whole(objective, evidence, LEVEL)
     return _burning(objective, objective.burn, found) if objective.burn and isinstance(found, Measurement) else found
+
+
+def _seen(objective: Objective, evidence: Evidence) -> Evidence | Missing:
+    """Return the intervals in which nothing that *objective* is about was shed; they must be most of the time."""
+    numbers = np.arange(len(evidence.intervals))
+    for metric in (objective.metric, *([objective.per[0]] if objective.per else [])):
+        numbers = np.intersect1d(numbers, shed.whole(metric, evidence.values, len(evidence.intervals)))
+    if len(numbers) == len(evidence.intervals):
+        return evidence
+    kept = evidence.pick(numbers)
+    if kept.duration_s >= SEEN * evidence.duration_s:
+        return kept
+    gone, whole = (format_ns(round(s * 1e9, -8)) for s in (evidence.duration_s - kept.duration_s, evidence.duration_s))
+    fact = f"{objective.metric} was shed for {gone} of {whole}, to hold {shed.limit(evidence.values)}"
+    return Missing(fact, "record with a larger --max-overhead, or fewer processes")
 
 
 def _during(span: str, evidence: Evidence) -> Evidence:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tracekit.analysis import heatmap
+from tracekit.analysis import heatmap, shed
 from tracekit.commands import between as part
 from tracekit.commands import cellcode
 from tracekit.commands import where as chosen
@@ -149,7 +149,9 @@ def _read(recording: Recording, wanted: _Wanted) -> _Read:
     )
     events = heatmap.Events(cells.interval, cells.slot, cells.count)
     times = {number: recording.intervals[number] for number in range(*intervals)}
-    lacking = recording.partial | recording.lossy
+    size = len(recording.intervals)
+    whole = shed.whole(wanted.metric, recording.values(shed.METRIC, {}), size)
+    lacking = recording.partial | recording.lossy | (set(range(size)) - set(whole.tolist()))
     build = functools.partial(heatmap.build, events, times, lacking, limits=limits)
     return _Read(subject, cellcode.Chosen(tuple(histograms), wanted.where), build)
 

@@ -7,7 +7,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from tracekit.analysis import breakdown, hottest, spans
+from tracekit.analysis import breakdown, hottest, shed, spans
 from tracekit.analysis.measurement import Missing
 from tracekit.export import db, shapes
 from tracekit.histogram.confidence import LEVEL
@@ -56,6 +56,7 @@ def report(recording: Recording, summary: Summary, impact: Impact | None = None)
         "loss": [dataclasses.asdict(loss) for loss in summary.losses],
         "lossy_intervals": summary.lossy,
         "partial_intervals": summary.partial,
+        "shed": [dataclasses.asdict(one) for one in shed.found(recording.values(), recording.intervals)],
         "cost": _cost(summary),
     }
     return json.dumps(document, indent=1, allow_nan=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tracekit.analysis import failures, saturation, spawns, use, walltime
+from tracekit.analysis import failures, saturation, shed, spawns, use, walltime
 from tracekit.analysis.summary import quantile
 from tracekit.report import db as db_text
 from tracekit.report import own
@@ -85,7 +85,7 @@ def report(
         _use(summary, recording.host.memory_bytes),
         _in_flight(summary),
         _gaps([*filter(_is_gap, recording.missing), *_unhooked(summary)]),
-        [*_loss(summary, len(recording.intervals)), _cost(summary), _LEGEND],
+        [*_loss(summary, len(recording.intervals)), *_shed(recording), _cost(summary), _LEGEND],
     ]
     return [line for section in sections if section for line in ("", *section)][1:]
 
@@ -103,7 +103,7 @@ def of_span(recording: Recording, summary: Summary, detail: Detail, *, all_error
         _failures(detail.inside, all_errors),
         _spawns(detail.inside) if new and new.count else [],
         _in_flight(detail.inside),
-        [*_loss(summary, len(recording.intervals)), _LEGEND],
+        [*_loss(summary, len(recording.intervals)), *_shed(recording), _LEGEND],
     ]
     return [line for section in sections if section for line in ("", *section)][1:]
 
@@ -440,6 +440,21 @@ def _loss(summary: Summary, intervals: int) -> list[str]:
     lines = [f"LOST {total} events in {summary.lossy} of {intervals} intervals"]
     lines += flow([f"  {reasons[0]}", *reasons[1:], *partial], 2)
     return [click.style(line, fg="red", bold=True) for line in lines]
+
+
+def _shed(recording: Recording) -> list[str]:
+    """Say what was not looked at to stay within --max-overhead, and when."""
+    values, intervals = recording.values(), recording.intervals
+    lines = []
+    for one in shed.found(values, intervals):
+        begin, end = intervals[one.first].start_ns - recording.start_ns, intervals[one.last].end_ns - recording.start_ns
+        lines.append(f"  {one.text} (from {_clock(begin)} to {_clock(end)})")
+    return [heading("Shed", f"to hold {shed.limit(values)}"), *lines] if lines else []
+
+
+def _clock(ns: int) -> str:
+    minutes, seconds = divmod(round(ns / 1e9), 60)
+    return f"{minutes:02}:{seconds:02}"
 
 
 def _meaning(reason: str) -> str:
