@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tracekit.capture.host.facts import clocks, facts
-from tracekit.capture.workload import owner
+from tracekit.capture.owner import owner
 from tracekit.recording.writer import Writer
 from tracekit.records import Target
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tracekit.capture.options import Options
-    from tracekit.capture.workload import Owner
+    from tracekit.capture.owner import Owner
 
 
 class Capability(IntEnum):

@@ -12,6 +12,7 @@ from tracekit.capture import privileges
 from tracekit.capture.batch import Batch
 from tracekit.capture.file import create
 from tracekit.capture.followed import Followed
+from tracekit.capture.owner import owner
 from tracekit.capture.probes import Boards
 from tracekit.capture.resources import Resources
 from tracekit.capture.session import (
@@ -25,7 +26,7 @@ from tracekit.capture.session import (
     kept,
 )
 from tracekit.capture.signals import Signals
-from tracekit.capture.workload import check_pids, open_pidfds, owner
+from tracekit.capture.workload import check_pids, open_pidfds
 from tracekit.errors import MachineError, RecordingError
 from tracekit.recording.writer import refuse_existing
 from tracekit.records import Interval, Loss

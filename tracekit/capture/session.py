@@ -16,6 +16,7 @@ from tracekit.capture.file import create
 from tracekit.capture.kernel import Kernel
 from tracekit.capture.lives import Lives
 from tracekit.capture.naming import Names, counter
+from tracekit.capture.owner import owner
 from tracekit.capture.resources import Resources
 from tracekit.capture.shedding import PERIOD_NS, WINDOW_NS, Shedding
 from tracekit.capture.signals import Signals
@@ -23,7 +24,7 @@ from tracekit.capture.spans import Spans
 from tracekit.capture.spent import TICK, Spent
 from tracekit.capture.tiers import DB, PROCESSES, STACKS
 from tracekit.capture.wire import A_THREAD, LIFE_BOARD
-from tracekit.capture.workload import Command, cgroup_id, check_pids, ended, open_pidfds, owner
+from tracekit.capture.workload import Command, cgroup_id, check_pids, ended, open_pidfds
 from tracekit.errors import DiskFullError, MachineError, RecordingError
 from tracekit.recording.writer import Writer, refuse_existing
 from tracekit.records import InFlight, Interval, Loss, Series

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tracekit.capture.workload import owner
+from tracekit.capture.owner import owner
 from tracekit.errors import MachineError, UsageError
 
 if TYPE_CHECKING:
