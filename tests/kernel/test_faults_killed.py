@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -19,15 +20,24 @@ if TYPE_CHECKING:
     from tests.kernel.lab import Lab, Tracer
 
 STARTING_S, RECORDING_S, ENDING_S = 0.8, 0.5, 0.2
-"""The attach takes 0.4 s, of which the interpreter is the first 0.1; a tick comes each 0.1 s; the end takes 0.1 s."""
+"""
+The attach takes 0.4 s, of which the interpreter is the first 0.1; a tick comes each 0.1 s; the end takes 0.1 s. On a
+machine that is busy starts take longer: as long as the last one is known to have, and half of that again.
+"""
 PHASES = ("starting", "recording", "ending")
 OPTIONS = ((), ("--syscalls",), ("--no-stacks",), ("--no-db", "--no-errors"))
 
 
-def kill(tracer: Tracer, phase: str, chance: random.Random) -> int:
-    """Kill a collector in one of PHASES, and return what it ended with."""
+def start_s(tracer: Tracer | None) -> float:
+    """Return within which time a start is to be hit, by one that was let to end."""
+    found = re.search(r"attached in (\d+) ms", tracer.stderr) if tracer else None
+    return 1.5 * int(found[1]) / 1000 if found else STARTING_S
+
+
+def kill(tracer: Tracer, phase: str, chance: random.Random, before: Tracer | None) -> int:
+    """Kill a collector in one of PHASES, and return what it ended with; *before*: one that was killed earlier."""
     if phase == "starting":
-        time.sleep(chance.uniform(0, STARTING_S))
+        time.sleep(chance.uniform(0, start_s(before)))
     else:
         tracer.wait_attached()
         time.sleep(chance.uniform(0, RECORDING_S))
@@ -42,7 +52,7 @@ def test_a_collector_that_is_killed(lab: Lab) -> None:
     seed, chance = draw("collector")
     print(f"FAULTS_SEED={seed}")
     found: Counter[str] = Counter()
-    home = lab.folder()
+    home, before = lab.folder(), None
     with steady(lab, home) as target:
         for number in range(KILLS or 6):
             folder = lab.folder()
@@ -50,7 +60,9 @@ def test_a_collector_that_is_killed(lab: Lab) -> None:
             phase, options = PHASES[number % 3], chance.choice(OPTIONS)
             print(number, phase, options)
 
-            code = kill(lab.tracer(folder, "attach", "-p", str(target.pid), *options), phase, chance)
+            tracer = lab.tracer(folder, "attach", "-p", str(target.pid), *options)
+            code = kill(tracer, phase, chance, before)
+            before = tracer if phase != "starting" else before
 
             inventory.check(*JOURNAL)
             state = check_recording(folder / "run.tk")
@@ -66,6 +78,7 @@ def test_a_command_whose_collector_is_killed(lab: Lab) -> None:
     seed, chance = draw("command")
     print(f"FAULTS_SEED={seed}")
     found: Counter[str] = Counter()
+    before = None
     for number in range(KILLS // 3 or 4):
         folder = lab.folder()
         inventory = Inventory(folder)
@@ -74,7 +87,8 @@ def test_a_command_whose_collector_is_killed(lab: Lab) -> None:
         command = lab.workloads / "steady", folder / "steady.json"
         tracer = lab.tracer(folder, "run", "--", *command, stdin=subprocess.PIPE)
 
-        kill(tracer, phase, chance)
+        kill(tracer, phase, chance, before)
+        before = tracer if phase != "starting" else before
 
         inventory.check(*JOURNAL, "steady.json.draft", processes=("steady",))
         has_begun = bool(descendants(folder))
@@ -92,12 +106,13 @@ def test_a_target_that_is_killed(lab: Lab) -> None:
     seed, chance = draw("target")
     print(f"FAULTS_SEED={seed}")
     found: Counter[str] = Counter()
+    before = None
     for number in range(KILLS // 3 or 4):
         folder = lab.folder()
         inventory = Inventory(folder)
         with steady(lab, folder) as target:
             tracer = lab.tracer(folder, "attach", "-p", str(target.pid))
-            time.sleep(chance.uniform(0, STARTING_S + RECORDING_S))
+            time.sleep(chance.uniform(0, start_s(before) + RECORDING_S))
             os.killpg(target.pid, signal.SIGKILL)
             target.wait(PATIENCE_S)
             code = tracer.wait()
@@ -110,5 +125,6 @@ def test_a_target_that_is_killed(lab: Lab) -> None:
         if state == "complete":
             lives = tracer.result().recording.processes()
             assert not lives or (target.pid, signal.SIGKILL) in {(life.tgid, life.signal) for life in lives}
+            before = tracer
         found[state] += 1
     tell("target killed", seed=seed, **found)

