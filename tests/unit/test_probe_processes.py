@@ -340,7 +340,7 @@ def test_signal_handlers_may_use_spans(engine):
         def handle(*_):
             with span("handler"): seen.append(current())
         signal.signal(signal.SIGALRM, handle)
-        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        signal.setitimer(signal.ITIMER_REAL, 0.003, 0.003)
         until, turns = time.monotonic() + 0.3, 0
         while time.monotonic() < until:
             with span("loop"), span("inner"): turns += 1
