@@ -34,7 +34,9 @@ AREAS = {
     "`dump`": ("dump",),
     "`doctor`": ("doctor",),
     "examples, presets, tutorial": ("help", "presets", "tutorial"),
-    "containers, limits, other users": ("first_minutes",),
+    "containers, limits, other users": ("first_minutes", "privileges", "filtered"),
+    "faults": ("faults_collector", "faults_disk", "faults_killed", "faults_machine", "faults_targets"),
+    "budget (`--max-overhead`)": ("governor",),
     "wheels": ("wheels",),
 }
 """Rows of the table of kernels, and the tests/kernel/test_*.py behind each."""

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from tests.kernel.lab import PATIENCE_S, SLACK, go, until
 from tracekit.capture.bpf import syscall
 from tracekit.capture.stacks import layout
+from tracekit.capture.stacks.layouts import is_usual
+from tracekit.capture.stacks.mappings import mappings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -127,7 +129,7 @@ def count(found: Iterable[Row], name: str = "") -> int:
 
 def walked(tracer: Tracer, pid: int) -> bool:
     """
-    Tell whether the walkers have what they need of a process: its Python, if any, and rows of all its libraries.
+    Tell whether the walkers have what they need of a process: its Python, if any, and rows of its usual libraries.
 
     On an emulated CPU rows take minutes to make, and Python's frames need none.
     """
@@ -137,7 +139,10 @@ def walked(tracer: Tracer, pid: int) -> bool:
     numbers = _looked_up(collector, maps[layout.MAX_PROCESSES, 4], pid.to_bytes(4, "little"), 4)
     layouts = maps[layout.MAX_LAYOUTS, layout.LAYOUT_BYTES]
     packed = [_looked_up(collector, layouts, number, layout.LAYOUT_BYTES) for number in numbers]
-    return any(_is_whole(each, has_python=has_python) for found in packed for each in found)
+    process = Path(f"/proc/{pid}")
+    program = bytes((process / "exe").readlink())
+    unusual = {mapping.start for mapping in mappings(process)[0] if not is_usual(mapping, program)}
+    return any(_is_whole(each, unusual, has_python=has_python) for found in packed for each in found)
 
 
 def _looked_up(pid: int, maps: list[int], key: bytes, size: int) -> list[bytes]:
@@ -149,10 +154,11 @@ def _looked_up(pid: int, maps: list[int], key: bytes, size: int) -> list[bytes]:
     return [value for value in found if value is not None]
 
 
-def _is_whole(packed: bytes, *, has_python: bool) -> bool:
+def _is_whole(packed: bytes, unusual: set[int], *, has_python: bool) -> bool:
     python, codes, _ = layout.LAYOUT_HEAD.unpack_from(packed)
     found = [layout.CODE.unpack_from(packed, layout.LAYOUT_HEAD.size + i * layout.CODE.size) for i in range(codes)]
-    return any(python) == has_python and ((SLACK > 1 and has_python) or all(rows for *_, rows, _, _ in found))
+    lacking = [start for start, *_, rows, _, _ in found if not rows and start not in unusual]
+    return any(python) == has_python and ((SLACK > 1 and has_python) or not lacking)
 
 
 def _maps(pid: int) -> dict[tuple[int, int], list[int]]:

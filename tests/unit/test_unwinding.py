@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.unit.standing import reader, stopped, words
+from tracekit.capture.stacks import layouts
 from tracekit.capture.stacks.layout import (
     CODE,
     LAYOUT_BYTES,
@@ -204,8 +205,9 @@ def test_each_library_has_its_rows_once(built: Path, arrays: Arrays):
         assert (arrays.layouts.full, arrays.layouts.torn, arrays.layouts.refused) == (0, 0, 0)
 
 
-def test_a_table_is_made_when_its_library_is_seen(built: Path):
+def test_the_table_of_a_large_library_is_made_when_it_is_seen(built: Path, monkeypatch: pytest.MonkeyPatch):
     """The program, libc and the vDSO are at once; libm, in which nobody is, not before somebody was."""
+    monkeypatch.setattr(layouts, "_LARGE", 0)
     arrays = Arrays(at_once=False)
     with Waiting(sys.executable, "-c", PYTHON, built / "deep.so", 1) as waiting:
         pid = waiting.process.pid

@@ -7,7 +7,7 @@ Where processes have their code, as the stack walkers of the kernel want to know
 
 The rows of a library are in the arrays once, whatever the number of processes that have it mapped. Until its table
 has come a library has none, and is walked by frame pointers. Most of what a process has mapped is never seen in a
-stack: but for what all stacks lead through, a table is made when an address of the library is.
+stack: the table of a large library, but for those that all stacks lead through, is made when an address of it is.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 _MOST_LIBRARIES = 4096
 _AT_ONCE = re.compile(rb"/(libc|libpython[0-9.]*|libpthread|ld-musl)[-.][^/]*$")
 """Libraries that most stacks lead through."""
+_LARGE = 1 << 20
+"""Bytes of code. The table of a smaller library takes milliseconds."""
 _WORD = 8
 _AGAIN_S = 1.0
 _U64 = (1 << 64) - 1
@@ -127,7 +129,7 @@ class Layouts:
         for mapping in found:
             file = mapping.device, mapping.inode, mapping.path
             if file not in known:
-                wanted = self._at_once or mapping.path in (VDSO, program) or _AT_ONCE.search(mapping.path) is not None
+                wanted = self._at_once or is_usual(mapping, program)
                 known[file] = self.library(process, mapping, avoided, make=wanted)
             if known[file] is None:
                 self._unseen[pid].append(mapping)
@@ -244,6 +246,13 @@ class Layouts:
         library.first_page, library.pages = self._next_page, made.pages
         self._next_row += made.rows
         self._next_page += made.pages
+
+
+def is_usual(mapping: Mapping, program: bytes) -> bool:
+    """Tell whether the table of a mapping is made before anybody is seen there; *program*: path of what runs."""
+    if mapping.path in (VDSO, program) or mapping.end - mapping.start < _LARGE:
+        return True
+    return _AT_ONCE.search(mapping.path) is not None
 
 
 def _start(mapping: Mapping) -> int:
