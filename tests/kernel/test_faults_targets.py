@@ -17,7 +17,6 @@ from tests.kernel.faults import AS_EVER, LONG, check_recording, check_target, st
 from tests.kernel.lab import PATIENCE_S, go, until
 from tests.kernel.leftovers import Inventory
 from tests.kernel.stacked import rows
-from tests.unit.pythons import PYTHONS
 from tracekit.capture.kernel import Kernel
 from tracekit.capture.options import Options
 
@@ -124,20 +123,6 @@ def has_pidfds(pid: int, number: int) -> bool:
         with suppress(OSError):
             found += "pidfd" in str(link.readlink())
     return found >= number
-
-
-def test_the_code_of_a_process_is_not_that_of_one_with_its_id(lab: Lab) -> None:
-    """Two children of one id, at whose addresses lies other code: each has its own names."""
-    script = Path(__file__).parent / "workloads" / "reborn.py"
-
-    run = lab.run(f"{PYTHONS[0]} {script} $T/reborn.json")
-
-    earlier, later = ({row.frames for row in rows(run, "stack.oncpu") if row.has(name)} for name in ("first", "second"))
-    pids = run.truth["reborn"]["pids"]
-    assert pids[0] == pids[1]
-    assert sum(life.tgid == pids[0] for life in run.recording.processes()) == 2
-    assert not [frames for frames in earlier if any("later" in frame for frame in frames)]
-    assert not [frames for frames in later if any("earlier" in frame for frame in frames)]
 
 
 @pytest.fixture
