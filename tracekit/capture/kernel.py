@@ -138,7 +138,8 @@ class Kernel:
     def _load_stacks(self) -> None:
         """Without them the rest is still worth having."""
         privileges.keep(privileges.LOADING)  # of this thread: others go on with more
-        from tracekit.capture.stacks.programs import Programs  # noqa: PLC0415 - 20 ms, in a thread of its own
+        from tracekit.capture.stacks import series  # noqa: F401, PLC0415 - 0.1 s, in a thread of its own
+        from tracekit.capture.stacks.programs import Programs  # noqa: PLC0415
 
         try:
             self._stacks = Programs(self._loaded.maps, self._constants)
