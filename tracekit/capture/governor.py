@@ -40,6 +40,7 @@ class Reading:
         cost, budget: CPU time of all of tracekit, and what it may be, per wall time: 1 is one core.
         tiers: the same of each tier that is there: at most so much would be saved without it.
         trial_ns: how long a tier is there before the reading that judges it.
+        slow_ns: the same of tiers that take longer: what the collector does for them shows late.
     """
 
     at_ns: int
@@ -47,6 +48,7 @@ class Reading:
     budget: float
     tiers: Mapping[str, float]
     trial_ns: int = SECOND // 5
+    slow_ns: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -154,7 +156,8 @@ class Governor:
         doublings = 0 if tier == self.order[-1] else min(self._failures.get(tier, 0), 16)
         left = ROOM * reading.budget - reading.cost
         saved = self._away[tier].saved
-        paid_ns = reading.trial_ns * saved / left if left > 0 else LONGEST_PAUSE_NS
+        trial_ns = reading.slow_ns.get(tier, reading.trial_ns)
+        paid_ns = trial_ns * saved / left if left > 0 else LONGEST_PAUSE_NS
         return min(LONGEST_PAUSE_NS, max(FIRST_PAUSE_NS << doublings, round(paid_ns)))
 
     def _needs(self, tier: str) -> tuple[str, ...]:

@@ -34,6 +34,8 @@ _LEAST_NS = 500_000_000
 """What the collector does comes in bursts: it is looked at over so long at least."""
 _BEGIN_NS = 4 * 10**9
 """What the collector does at first - to load, to read what runs - is not what it will cost."""
+_SLOW_NS = {tiers.PROCESSES: 2 * (_LATER_NS + WINDOW_NS)}
+"""Mostly the collector's work, of which one reading alone says little."""
 _SHARE_OF_TICKS = 0.5
 _OVERHEAD, _LIMIT = Series("cost.overhead", (), "gauge", "share"), Series("cost.limit", (), "gauge", "share")
 
@@ -165,7 +167,7 @@ class Shedding:
             tier: sum(shares.get(name, 0.0) for name in tiers.PROGRAMS.get(tier, ())) + self._of_tiers.get(tier, 0.0)
             for tier in self._kernel.attached
         }
-        return Reading(now_ns, cost, self._budget, found, _SOON_NS + WINDOW_NS), programs
+        return Reading(now_ns, cost, self._budget, found, _SOON_NS + WINDOW_NS, _SLOW_NS), programs
 
     def _read_collector(self, now_ns: int) -> None:
         """See what the collector takes; at first that is not what it will."""
