@@ -23,7 +23,7 @@ FLAGS = {"nothing.c": FREE, "unmapped.c": FREE, "compat32.c": [*FREE, "-m32"]}
 """Static programs make no call but their own; those without a C library need no 32-bit one either."""
 
 
-TOGETHER = {"db_libraries", "doctor", "help", "names", "presets", "tutorial", "wheels"}
+TOGETHER = {"db_libraries", "help", "names", "presets", "tutorial"}
 """What is in these files counts, and bounds no time: other tests may run beside it."""
 
 
