@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -80,7 +81,7 @@ class Kernel:
         if options.db:
             self._load_databases(_constants(options, cgroup_id, sizes, atomic=True), libraries=options.db_libraries)
         self._open_maps()
-        self._samplers = Samplers(self._loaded.programs["on_sample"], self._samples)
+        self._samplers = Samplers(self._loaded.programs["on_sample"], partial(_samples, self._cpu_table, self._cpus))
         for pid in pids:
             syscall.map_update(self._loaded.maps["targets"], pid.to_bytes(4, "little"), b"\1")
         self._options = options
@@ -319,10 +320,6 @@ class Kernel:
         """Number of tasks that were on a CPU when they were marked: their first slice had no switch in."""
         return int(self._shared_field(6))
 
-    def _samples(self) -> list[int]:
-        """Return how many samples each CPU had since the start."""
-        return [row[8] for row in self._cpu_table.rows(0, self._cpus)]
-
     def totals(self) -> Totals:
         """Return sums over the CPUs since the start."""
         rows = list(self._cpu_table.rows(0, self._cpus))
@@ -467,6 +464,11 @@ class Kernel:
         descriptor = self._loaded.maps["slots"]
         shards = range(first, first + self._shards)
         return [map_array(descriptor, wire.SLOTS_BYTES, shard * wire.SLOTS_BYTES) for shard in shards]
+
+
+def _samples(table: Table, cpus: int) -> list[int]:
+    """Return how many samples each CPU had since the start."""
+    return [row[8] for row in table.rows(0, cpus)]
 
 
 def _constants(options: Options, cgroup_id: int, sizes: tuple[int, int], *, atomic: bool) -> bytes:
