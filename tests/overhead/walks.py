@@ -120,7 +120,8 @@ def walk(pid: int, folder: Path, rounds: int, seconds: float) -> Walk:
 def _sample(kernel: Kernel, pid: int) -> None:
     """Take samples while the process runs, and of nothing else: samples of others would be in what is measured."""
     event = syscall.perf_event_open(_EVENT, pid, -1)
-    kernel._links += [event, syscall.link_create(kernel._loaded.programs["on_sample"], event, syscall.PERF_EVENT)]
+    link = syscall.link_create(kernel._loaded.programs["on_sample"], event, syscall.PERF_EVENT)
+    kernel._tiers.follow((), [event, link])
 
 
 def _difference(more: tuple[float, ...], less: tuple[float, ...]) -> float:
