@@ -100,12 +100,24 @@ static __always_inline bool is_board(__u32 nr, struct pt_regs *regs, long ret)
 	return nr == NR_FCNTL && regs->si == F_GET_SEALS && ret > 0;
 }
 
-static __always_inline int find_board(__u32 descriptor)
+// Its third argument, which the kernel has no use for, is where the header is: so that no span of the process is too
+// early, however late the collector comes to look. Threads it has already are told by the collector.
+static __noinline int find_board(struct cpu *cpu, __u32 descriptor, __u64 header)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct task_state *state = state_of(task);
+	__u32 tgid = task->tgid;
+	struct board board;
 
-	return state ? emit_board(task, state, descriptor) : 0;
+	if (!cpu || !state)
+		return 0;
+	if (!state->probed && read_board(header, &board)) {
+		bpf_map_update_elem(&boards, &tgid, &board, BPF_ANY);
+		begin_spans(task, state, &board, state->found ? 0 : state->start_ns);
+		if (cpu->task == (__u64)task)
+			cpu->probed = 1;
+	}
+	return emit_board(task, state, descriptor);
 }
 
 EXTENSION(after_failure);
@@ -140,7 +152,7 @@ int BPF_PROG(on_return, struct pt_regs *regs, long ret)
 	if (is_poll(nr))
 		end_poll();
 	else if (is_board(nr, regs, ret))
-		find_board(regs->di);
+		find_board(cpu, regs->di, regs->dx);
 	if (config.latency && cpu->call_ns)	// none: a fork's child returns here, or it began before the attach
 		time_call(cpu, nr);
 	if (ret < 0 && ret >= -MAX_ERRNO) {

@@ -68,6 +68,34 @@ def test_a_process_that_lies_about_its_threads(lab: Lab) -> None:
     assert run.events("span.latency", span="before").count == 1
 
 
+def test_a_process_that_lies_about_its_board(lab: Lab) -> None:
+    """What it says of itself to the kernel leads nowhere, or to nothing: its calls are counted, in no span that is none."""
+    run = record(
+        lab,
+        """
+        import fcntl, struct
+        memfd = os.memfd_create("tracekit", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        headers = [
+            struct.pack("<8s4IqQQ", b"TRACEKIT", 1, 1 << 20, os.getpid(), mode, offset, module, at)
+            for mode in (0, 1, 2, 3, 4, 2**32 - 1)
+            for offset in (0, -8, 2**62)
+            for module in (0, 1, 2**32 - 1, 2**64 - 1)
+            for at in (0, 1, 4096, 2**64 - 1)
+        ]
+        for header in [b"", b"TRACEKIT", b"NONSENSE" * 20, *headers]:
+            if os.fork() == 0:
+                fcntl.fcntl(memfd, 1034, header)  # F_GET_SEALS
+                a(3)
+                os._exit(0)
+            os.wait()
+        truth(headers=len(headers) + 3)
+        """,
+        before="",
+    )
+
+    assert run.count("syscall.errors", syscall="close", errno="EBADF") == 3 * run.truth["truth"]["headers"]
+
+
 def test_what_died_in_a_span_leaves_room_for_others(lab: Lab) -> None:
     """Three processes are killed with 3000 waiting spans each, more than there is room for: later spans are whole."""
     run = record(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.kernel.spanned import PROBE, failed, record
+from tests.kernel.spanned import PRELUDE, PROBE, failed, record
 
 if TYPE_CHECKING:
     from tests.kernel.lab import Lab
@@ -141,6 +141,25 @@ def test_a_child_that_is_gone_at_once_is_counted(lab: Lab) -> None:
 
     read = run.events("span.latency", span="brief").count
     assert read + run.lost.get("probe", 0) == 53
+
+
+@pytest.mark.parametrize("extension", ["with the extension", "in Python"])
+def test_a_program_that_is_new_has_its_first_span(lab: Lab, extension: str) -> None:
+    """From its first call on, however late the collector comes to look: the probe tells the kernel where spans are."""
+    without = "" if extension.startswith("with") else "sys.modules['tracekit.probe._probe'] = None\n"
+    new = f"{PRELUDE}{without}{PROBE}with span('new'):\n    a(11)\nimport time\ntime.sleep(0.5)\n"
+    run = record(
+        lab,
+        f"""
+        import subprocess
+        with open(T + "/new.py", "w") as file:
+            file.write({new!r})
+        [child.wait() for child in [subprocess.Popen([sys.executable, T + "/new.py"]) for _ in range(7)]]
+        """,
+        before="",
+    )
+
+    assert failed(run) == {("new", "a"): 7 * 11}
 
 
 def test_processes_are_spawned_in_a_span(lab: Lab) -> None:

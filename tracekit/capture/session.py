@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tracekit.capture.options import Options
-    from tracekit.capture.readings import Key, Task
+    from tracekit.capture.readings import Key, LifeRecord, Task
     from tracekit.capture.stacks.programs import Programs as StackPrograms
     from tracekit.capture.stacks.series import Stacks
 
@@ -161,8 +161,9 @@ class _Session:
         periods = (PERIOD_NS, WINDOW_NS) if options.max_overhead else ()
         self.meter = cost.Meter(kernel, self.start_ns, *periods)
         self._writer = writer
+        self._heard: list[LifeRecord] = []
         self._lives = Lives(options.role, self._span_labels)
-        self._spans = Spans(kernel, self._lives.role_of, options.role, start_ns)
+        self._spans = Spans(kernel, self._lives.role_of, options.role, self._open_boards, start_ns)
         self._databases = Databases(kernel.db_maps, options, self._role) if kernel.db_maps else None
         self._names = Names(kernel.name, options.role, self._spans.labels, self._call_labels)
         self._stacks: Stacks | None = None
@@ -211,12 +212,20 @@ class _Session:
                 stacks.drain(ended)
 
     def _drain_lives(self) -> None:
-        for record in self.kernel.lives():
+        self._open_boards()
+        heard, self._heard = self._heard, []
+        for record in heard:
             if record.what == LIFE_BOARD:
                 self._lives.rename(record.tgid, record.comm)
-                self._spans.appeared(record.tgid, record.exit_code)
             else:
                 self._lives.record(record)
+
+    def _open_boards(self) -> None:
+        """Open the boards that are new, and keep what else has come: within a tick too, where a span has no name yet."""
+        for record in self.kernel.lives():
+            if record.what == LIFE_BOARD:
+                self._spans.appeared(record.tgid, record.exit_code)
+            self._heard.append(record)
 
     def _take_stacks(self) -> Stacks | None:
         self.kernel.take_stacks(self._prepare_stacks)

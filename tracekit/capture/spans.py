@@ -39,15 +39,22 @@ class Spans:
     Args:
         kernel: reads the current span of threads, once it is told where.
         role_of: tgid → role. role: comm → role.
+        news: passes on to `appeared` what the kernel knows of boards at this moment.
         begin_ns: CLOCK_MONOTONIC when the recording began.
     """
 
     def __init__(
-        self, kernel: Kernel, role_of: Callable[[int], str], role: Callable[[str], str], begin_ns: int
+        self,
+        kernel: Kernel,
+        role_of: Callable[[int], str],
+        role: Callable[[str], str],
+        news: Callable[[], None],
+        begin_ns: int,
     ) -> None:
         self._kernel = kernel
         self._boards = Boards(role_of, begin_ns)
         self._role = role
+        self._news = news
         self._whole = Breakdown()
         self._limits: dict[int, int] = {}
         self._slow: list[SlowSpan] = []
@@ -61,7 +68,8 @@ class Spans:
             return {"span": OTHER}
         ident = self._kernel.span_kind(number)
         if ident not in self._boards.kinds:
-            self._boards.learn()  # it began after the last `collect`
+            self._news()  # a process may have begun, and its first span,
+            self._boards.learn()  # since the last `collect`
         kind = self._boards.kinds.get(ident)
         return {**dict(kind.labels), "span": kind.name} if kind else {"span": UNKNOWN}
 

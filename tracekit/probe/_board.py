@@ -162,14 +162,14 @@ class Board:
         self._map[: len(layout.MAGIC)] = layout.MAGIC
 
     def _announce(self, fd: int) -> None:
-        """Tell the kernel side that a board is ready: nothing else here may make this call."""
+        """Tell the kernel side that a board is ready, and its header: nothing else here may make this call."""
         self._fd = fd
         if fd < 0:
             return
         from fcntl import fcntl  # noqa: PLC0415
 
         self._file = os.fstat(fd)
-        fcntl(fd, GET_SEALS)
+        fcntl(fd, GET_SEALS, self._map[: layout.HEADER.size])
 
     def _replace(self) -> None:
         if not self._is_parents:

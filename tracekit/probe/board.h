@@ -141,13 +141,13 @@ static void close_file(void)
 	board_fd = -1;
 }
 
-// Nothing else in this process may make this call: it tells the kernel side that a board is ready.
+// Nothing else in this process may make this call: it tells the kernel side that a board is ready, and where.
 static void announce(int fd)
 {
 	board_fd = fd;
 	if (fd < 0 || fstat(fd, &board_file))
 		return;
-	fcntl(fd, F_GET_SEALS);
+	fcntl(fd, F_GET_SEALS, &board->header);
 }
 
 static void name_kind(struct probe_kind *kind, const char *key, size_t name_length, size_t labels_length)
