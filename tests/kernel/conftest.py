@@ -9,10 +9,15 @@ import stat
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.kernel.lab import Lab
+from tests.kernel.unprivileged import NOBODY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HERE = Path(__file__).parent
 SOURCES = HERE / "workloads"
@@ -92,3 +97,11 @@ def _build(source: Path, program: Path) -> None:
 def lab(workloads: Path, tmp_path_factory: pytest.TempPathFactory) -> Lab:
     """Return a place to record in."""
     return Lab(workloads, tmp_path_factory.mktemp("lab"))
+
+
+@pytest.fixture
+def nobodys() -> Iterator[Path]:
+    """Yield a folder of nobody's, which that user can get to."""
+    with tempfile.TemporaryDirectory(prefix="tracekit-test-") as name:
+        os.chown(name, NOBODY, NOBODY)
+        yield Path(name)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.kernel.lab import ROOT
-from tests.kernel.test_privileges import AS_NOBODY, busy, missing_of, nobodys  # noqa: F401 - a fixture
+from tests.kernel.unprivileged import AS_NOBODY, busy, missing_of
 from tracekit.capture.syscalls import NAMES
 from tracekit.recording.reader import Recording
 
@@ -86,7 +86,7 @@ def expanded(sets: list[str]) -> set[str]:
 
 
 @systemd_only
-def test_the_service_records(nobodys: Path):  # noqa: F811 - the fixture
+def test_the_service_records(nobodys: Path):
     """By its user, capabilities and calls alone: all is there but what the kernel's side costs."""
     kept = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in settings()["AmbientCapabilities"])
     bound = ("--bounding-set", f"-all,{kept}", "--no-new-privs")

@@ -34,7 +34,7 @@ KINDS = {
     "getppid": ({"errors"}, ["--syscalls"]),
     "pingpong": ({"sched", "errors"}, []),
     "opens": ({"errors"}, []),
-    "spawns": ({"processes"}, ["--no-stacks"]),
+    "spawns": ({"stacks", "errors", "processes"}, []),
 }
 """Storms, what must be shed in each, one of these at least, and options."""
 

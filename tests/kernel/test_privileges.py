@@ -8,7 +8,6 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from tests.kernel.lab import PATIENCE_S, ROOT, TRACEKIT, until
-from tracekit.capture.nvidia import NO_DEVICE
+from tests.kernel.unprivileged import AS_NOBODY, NOBODY, busy, missing_of
 from tracekit.recording.reader import Recording
 
 if TYPE_CHECKING:
@@ -24,12 +23,9 @@ if TYPE_CHECKING:
 
     from tests.kernel.lab import Lab
 
-NOBODY = 65534
-AS_NOBODY = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
 BITS = {"dac_override": 1, "dac_read_search": 2, "sys_ptrace": 19, "sys_admin": 21, "syslog": 34}
 BITS |= {"perfmon": 38, "bpf": 39, "checkpoint_restore": 40}
 IN_EFFECT = {"bpf", "perfmon", "sys_ptrace", "dac_read_search", "checkpoint_restore", "syslog"}
-BUSY = "import time\nwhile True: time.sleep(0.001)"
 SLA = """
 [[objective]]
 series = "io.read"
@@ -62,24 +58,6 @@ def children(pid: int) -> list[int]:
     """Return the processes that *pid* has started."""
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
     return [int(child) for path in tasks for child in path.read_text().split()]
-
-
-@pytest.fixture
-def nobodys() -> Iterator[Path]:
-    """Yield a folder of nobody's, which that user can get to."""
-    with tempfile.TemporaryDirectory(prefix="tracekit-test-") as name:
-        os.chown(name, NOBODY, NOBODY)
-        yield Path(name)
-
-
-@contextmanager
-def busy(*before: str) -> Iterator[int]:
-    """Yield the id of a process that waits and runs."""
-    with subprocess.Popen([*before, sys.executable, "-c", BUSY]) as process:
-        try:
-            yield process.pid
-        finally:
-            process.kill()
 
 
 @contextmanager
@@ -198,11 +176,6 @@ class Limited(NamedTuple):
     missing: list[str]
     frames: set[str]
     states: dict[str, str]
-
-
-def missing_of(recording: Recording) -> list[str]:
-    """Return what a recording says was missing, but for GPUs."""
-    return [line for line in recording.missing if not line.endswith(NO_DEVICE)]
 
 
 def limited(folder: Path, command: str, *words: str) -> Limited:

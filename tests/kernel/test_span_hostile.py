@@ -69,7 +69,7 @@ def test_a_process_that_lies_about_its_threads(lab: Lab) -> None:
 
 
 def test_a_process_that_lies_about_its_board(lab: Lab) -> None:
-    """What it says of itself to the kernel leads nowhere, or to nothing: its calls are counted, in no span that is none."""
+    """What it says of itself to the kernel leads nowhere, or to nothing: calls are counted, in no span that is none."""
     run = record(
         lab,
         """

@@ -140,7 +140,7 @@ def main() -> int:
         folder = Path(name)
         for workload in {workload for workload, *_ in STORMS.values()}:
             source = HERE / f"{workload}.c"
-            subprocess.run(["gcc", "-O2", "-D_GNU_SOURCE", "-o", str(folder / workload), str(source)], check=True)
+            subprocess.run(["gcc", "-O2", "-o", str(folder / workload), str(source)], check=True)
         for _ in range(given.rounds):
             for storm in [given.only] if given.only else STORMS:
                 _measure(folder, storm, found[storm])

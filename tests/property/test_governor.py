@@ -22,7 +22,7 @@ def in_storms(weather: list[tuple[dict[str, float], int]]) -> World:
 
 
 @given(storms)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_a_tier_stays_away_for_the_shortest_pause_at_least(weather: list[tuple[dict[str, float], int]]) -> None:
     """Nothing is taken away and had back faster than that, whatever the storms do."""
     world = in_storms(weather)
@@ -38,7 +38,7 @@ def test_a_tier_stays_away_for_the_shortest_pause_at_least(weather: list[tuple[d
 
 
 @given(storms)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_what_needs_a_tier_goes_with_it(weather: list[tuple[dict[str, float], int]]) -> None:
     """Latency without returns, stacks without switches: programs that run for nothing."""
     world = World()
@@ -51,7 +51,7 @@ def test_what_needs_a_tier_goes_with_it(weather: list[tuple[dict[str, float], in
 
 
 @given(costs)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_a_storm_that_lasts_is_held(of_tiers: dict[str, float]) -> None:
     """Tries included, it costs no more than the budget; a tenth more where nothing is left to pay for tries."""
     world = World(costs=of_tiers)
@@ -60,11 +60,11 @@ def test_a_storm_that_lasts_is_held(of_tiers: dict[str, float]) -> None:
 
     world.run(200)
 
-    assert world.spent / (200 * SECOND) <= 1.25 * BUDGET
+    assert world.spent / (200 * SECOND) <= 1.1 * BUDGET
 
 
 @given(storms)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_quiet_after_any_storm_brings_everything_back(weather: list[tuple[dict[str, float], int]]) -> None:
     """Within the longest pause and a reading a tier."""
     world = in_storms(weather)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -89,14 +88,6 @@ def process(engine: str) -> Iterator[Process]:
     found = Process(engine)
     yield found
     found.end()
-
-
-@pytest.fixture
-def boards() -> Iterator[Boards]:
-    """Return the boards of a recording that begins now."""
-    found = Boards(lambda _tgid: "worker", time.monotonic_ns())
-    yield found
-    found.close()
 
 
 @BOTH

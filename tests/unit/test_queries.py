@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.unit.board_writer import Target, slot_of
-from tracekit.capture.probes import Boards
 from tracekit.capture.probes.queries import call_of
 from tracekit.records import Series, labels_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tracekit.capture.probes import Boards
 
 
 @pytest.fixture
@@ -22,14 +22,6 @@ def target() -> Iterator[Target]:
     process = Target()
     yield process
     process.end()
-
-
-@pytest.fixture
-def boards() -> Iterator[Boards]:
-    """Return the boards of a recording that begins now; every process is a worker."""
-    found = Boards(lambda _tgid: "worker", time.monotonic_ns())
-    yield found
-    found.close()
 
 
 def latency(metric: str, **labels: str) -> Series:

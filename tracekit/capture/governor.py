@@ -154,7 +154,7 @@ class Governor:
     def _pause_ns(self, tier: str, reading: Reading) -> int:
         """Return for how long *tier* stays away: longer each time it could not stay, and until a try is paid for."""
         doublings = 0 if tier == self.order[-1] else min(self._failures.get(tier, 0), 16)
-        left = ROOM * reading.budget - reading.cost
+        left = (ROOM * reading.budget - reading.cost) / len(self._away)  # the others want to be tried as well
         saved = self._away[tier].saved
         trial_ns = reading.slow_ns.get(tier, reading.trial_ns)
         paid_ns = trial_ns * saved / left if left > 0 else LONGEST_PAUSE_NS

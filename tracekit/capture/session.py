@@ -221,7 +221,7 @@ class _Session:
                 self._lives.record(record)
 
     def _open_boards(self) -> None:
-        """Open the boards that are new, and keep what else has come: within a tick too, where a span has no name yet."""
+        """Open the boards that are new, and keep what else has come: within a tick too, for a span without a name."""
         for record in self.kernel.lives():
             if record.what == LIFE_BOARD:
                 self._spans.appeared(record.tgid, record.exit_code)

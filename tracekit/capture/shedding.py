@@ -34,7 +34,7 @@ _LEAST_NS = 500_000_000
 """What the collector does comes in bursts: it is looked at over so long at least."""
 _BEGIN_NS = 4 * 10**9
 """What the collector does at first - to load, to read what runs - is not what it will cost."""
-_SLOW_NS = {tiers.PROCESSES: 2 * (_LATER_NS + WINDOW_NS)}
+_SLOW_NS = dict.fromkeys((tiers.STACKS, tiers.PROCESSES), 2 * (_LATER_NS + WINDOW_NS))
 """Mostly the collector's work, of which one reading alone says little."""
 _SHARE_OF_TICKS = 0.5
 _OVERHEAD, _LIMIT = Series("cost.overhead", (), "gauge", "share"), Series("cost.limit", (), "gauge", "share")
