@@ -78,6 +78,15 @@ def test_without_them_it_names_what_is_refused(capabilities, refused):
     assert checks["tracekit's programs"]["fact"].startswith("not tried")
 
 
+def test_types_that_only_the_kernel_has_are_enough():
+    """Its BTF is a file that a container may hide, and nothing that an attach reads."""
+    code, checks = doctor("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /sys/kernel/btf && exec "$@"', "sh")
+
+    assert code == 0
+    assert {check["state"] for check in checks.values() if check["tier"] == "attach"} == {"ok"}
+    assert checks["socket tracepoints"]["fact"] == "not tried: BTF is hidden"
+
+
 def test_trying_leaves_nothing_open():
     """Programs, maps and links live as long as their descriptors do."""
     before = len(list(Path("/proc/self/fd").iterdir()))

@@ -70,11 +70,18 @@ def run() -> dict[str, str]:
         names = (*features, *HOOKS, "iter/task", "socket tracepoints", "programs")
         return tried | dict.fromkeys(names, "not tried: bpf(2) is refused")
     tried |= {name: _answer(attempt) for name, attempt in _ATTEMPTS.items()}
-    hooks = (*HOOKS, "iter/task", "socket tracepoints")
-    tried |= dict.fromkeys(hooks, "not tried: no BTF") if tried["btf"] else _hooks()
-    needed = ("objects", "btf", "map memory", "task storage", *HOOKS, "iter/task")
+    needed = ("objects", "map memory", "task storage")
+    if not tried["btf"]:
+        tried |= _hooks()
+        needed = (*needed, *HOOKS, "iter/task")
     tried["programs"] = "not tried: what they need is missing" if any(map(tried.get, needed)) else _programs()
-    return tried
+    return tried if not tried["btf"] else tried | _without_btf(tried)
+
+
+def _without_btf(tried: dict[str, str]) -> dict[str, str]:
+    """Return what is known where the file of the kernel's BTF is not to be seen: programs ask the kernel itself."""
+    hooks = dict.fromkeys((*HOOKS, "iter/task"), tried["programs"] and "not tried: no BTF")
+    return {"btf": tried["programs"] and tried["btf"], **hooks, "socket tracepoints": "not tried: BTF is hidden"}
 
 
 def _answer(attempt: Callable[[], object]) -> str:

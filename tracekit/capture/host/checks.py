@@ -58,7 +58,7 @@ def _hook(name: str) -> _Row:
 _ROWS = {
     "machine": _Row("machine", "attach", "x86_64", _EVERYTHING, ""),
     "objects": _Row("programs", "attach", "in the package", _EVERYTHING, _BUILD),
-    "btf": _Row("kernel BTF", "attach", "readable", _EVERYTHING, _WITH_BTF),
+    "btf": _Row("kernel BTF", "attach", "there", _EVERYTHING, _WITH_BTF),
     "bpf": _Row("bpf(2)", "attach", "created a map", _EVERYTHING, _NEWER),
     "map memory": _Row("map memory", "attach", "created a map of 16 MiB", _EVERYTHING, "ulimit -l unlimited", ()),
     "task storage": _Row(
