@@ -20,7 +20,9 @@ CHAINS = {
     "sorted": ["main", "sorted", "compared", "inner_c"],
     "of_thread": ["begin_thread", "of_thread", "middle_b", "inner_c"],
 }
-BUILDS = {"static": ["-static", "-no-pie"], "shared": ["-pie", "-fPIE"]}
+BUILDS = {"static": ["-static", "-no-pie"], "shared": ["-pie", "-fPIE"], "contained": ["-pie", "-fPIE"]}
+CONTAIN = 'mount -t tmpfs none /mnt && cp "$0" /mnt && exec /mnt/contained "$@"'
+"""Where the file of the program is one that only its own mount namespace has."""
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,8 @@ def run(lab: Lab) -> Run:
     for name, options in BUILDS.items():
         command = ["gcc", "-O2", "-g0", "-fomit-frame-pointer", "-D_GNU_SOURCE", "-pthread", *options]
         subprocess.run([*command, "-o", folder / name, SOURCES / "native.c"], check=True)
-    return record(lab, {name: [folder / name] for name in BUILDS})
+    contained = ["unshare", "--mount", "sh", "-c", CONTAIN, folder / "contained"]
+    return record(lab, {name: contained if name == "contained" else [folder / name] for name in BUILDS})
 
 
 @pytest.mark.parametrize("function", CHAINS)
