@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _SAMPLED_S, _MOST_SAMPLED_S = 0.2, 1.0
 """How long threads are sampled that run; the longest, where one has not come on a CPU by then."""
 _PAUSE_S = 0.01
-_NAMES_S = 2.0
+_NAMES_S = 10.0
 _LOADING_S = 10.0
 _STATES: tuple[State, ...] = ("running", "runnable", "blocked")
 
