@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from tracekit.capture.stacks.sleepers import Sleeper, Stood
     from tracekit.dumped import State
 
-_STILL_S, _THREAD_S = 4.0, 0.005
+_STILL_S, _THREAD_S = 15.0, 0.005
 MOST_PYTHON, MOST_NATIVE = 4096, 1024
 _TRIES = 3
 _REFUSED = "its memory may not be read (needs root, or CAP_SYS_PTRACE), or it has gone"
 
 
 def patience_s(threads: int) -> float:
-    """Return how long threads are looked at: on a busy machine tables of libraries take seconds."""
+    """Return how long threads are looked at, at most: the tables of the largest libraries take seconds."""
     return _STILL_S + threads * _THREAD_S
 
 
