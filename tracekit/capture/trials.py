@@ -70,7 +70,7 @@ def run() -> dict[str, str]:
         names = (*features, *HOOKS, "iter/task", "socket tracepoints", "programs")
         return tried | dict.fromkeys(names, "not tried: bpf(2) is refused")
     tried |= {name: _answer(attempt) for name, attempt in _ATTEMPTS.items()}
-    needed = ("objects", "map memory", "task storage")
+    needed: tuple[str, ...] = ("objects", "map memory", "task storage")
     if not tried["btf"]:
         tried |= _hooks()
         needed = (*needed, *HOOKS, "iter/task")
