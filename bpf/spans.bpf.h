@@ -190,6 +190,22 @@ static __always_inline void look_at(struct task_struct *task, struct task_state 
 	look_at_spans(state, task->thread.fsbase, pid_tgid_of(task), how);
 }
 
+// Read how the spans of the process can be read from the header of its board, in its memory. The collector says the
+// same of the board itself (Spans._read_opened in tracekit/capture/spans.py).
+static __always_inline bool read_board(__u64 at, struct board *board)
+{
+	__u64 words[offsetof(struct probe_header, kinds) / sizeof(__u64)];
+	struct probe_header *header = (struct probe_header *)words;
+
+	if (read_user(words, sizeof(words), at) || __builtin_memcmp(header->magic, PROBE_MAGIC, sizeof(header->magic)) ||
+	    header->version != PROBE_VERSION || header->mode == PROBE_NOTHING || header->mode > PROBE_TABLE)
+		return false;
+	board->offset = header->threads_at ? header->threads_at : header->tls_offset;
+	board->module = header->tls_module;
+	board->mode = header->mode;
+	return true;
+}
+
 // The spans of a process with *board* can be read from now on.
 static __always_inline void begin_spans(struct task_struct *task, struct task_state *state, struct board *board,
 					__u64 begin_ns)

@@ -57,22 +57,6 @@ static __always_inline long read_user(void *to, __u32 size, __u64 from)
 	return bpf_probe_read_user(to, size, (void *)from);
 }
 
-// Read how the spans of the process can be read from the header of its board, in its memory. The collector says the
-// same of the board itself (Spans._read_opened in tracekit/capture/spans.py).
-static __always_inline bool read_board(__u64 at, struct board *board)
-{
-	__u64 words[offsetof(struct probe_header, kinds) / sizeof(__u64)];
-	struct probe_header *header = (struct probe_header *)words;
-
-	if (read_user(words, sizeof(words), at) || __builtin_memcmp(header->magic, PROBE_MAGIC, sizeof(header->magic)) ||
-	    header->version != PROBE_VERSION || header->mode == PROBE_NOTHING || header->mode > PROBE_TABLE)
-		return false;
-	board->offset = header->threads_at ? header->threads_at : header->tls_offset;
-	board->module = header->tls_module;
-	board->mode = header->mode;
-	return true;
-}
-
 // Find the thread record of the thread with *pointer*. Returns 0; 1 if it has none yet; < 0 if that cannot be read.
 static __always_inline long locate(struct board *board, __u64 pointer, __u64 *at)
 {
