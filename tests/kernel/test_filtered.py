@@ -67,6 +67,22 @@ def test_what_attaches_and_what_reads(tmp_path: Path):
     assert filtered(tmp_path, reading, "attach", "--all", "-d", "1s").returncode == 4  # so there is a filter
 
 
+def test_without_samples_the_rest_is_there(tmp_path: Path):
+    """As where kernel.perf_event_paranoid is 3, Debian's default: it refuses what CAP_PERFMON allows elsewhere."""
+    calls = " ".join(set(listed()[1].split()) - {"perf_event_open"})
+    with busy() as target:
+        made = filtered(tmp_path, calls, "attach", "-p", str(target), "-d", "1s", "-o", "run.tk")
+        dumped = filtered(tmp_path, calls, "dump", "-p", str(target))
+    recording = Recording(tmp_path / "run.tk")
+    note = "run-queue length, and in which code threads run: perf_event_open: Operation not permitted"
+
+    assert (made.returncode, dumped.returncode) == (0, 0), dumped.stderr
+    assert missing_of(recording) == [note]
+    assert {series.metric for series in recording.samples()} == {"stack.offcpu"}
+    assert f"note: {note}" in dumped.stderr
+    assert "_[k]" in dumped.stdout
+
+
 def settings() -> dict[str, list[str]]:
     """Return the words of each setting of the service."""
     lines = [line.partition("=") for line in UNIT.read_text().splitlines() if "=" in line and not line.startswith("#")]

@@ -255,7 +255,7 @@ class Kernel:
         try:
             self._samplers.attach()
         except OSError as error:
-            self._missing.append(f"run-queue length: perf_event_open: {error.strerror}")
+            self._missing.append(f"run-queue length, and in which code threads run: perf_event_open: {error.strerror}")
 
     def follow_cpus(self) -> None:
         """Sample CPUs that have come on line too."""

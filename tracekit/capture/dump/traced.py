@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from tracekit.capture import syscalls, wire
@@ -45,18 +46,20 @@ def traced(kernel: Kernel, attached: Callable[[], None]) -> Dump:
     """
     kernel.attach()
     attached()
+    lacks = kernel.missing
     kernel.load_stacks()
     kernel.mark()
     marked_ns = time.monotonic_ns()
     with ExitStack() as stack:
-        look = stack.enter_context(closing(_Look(kernel, _programs(kernel), marked_ns)))
-        return look.dump()
+        look = stack.enter_context(closing(_Look(kernel, _programs(kernel, lacks), marked_ns)))
+        found = look.dump()
+    return replace(found, missing=(*lacks, *found.missing))
 
 
-def _programs(kernel: Kernel) -> Programs:
-    """Return the programs that walk, once they are attached."""
+def _programs(kernel: Kernel, lacks: list[str]) -> Programs:
+    """Return the programs that walk, once they are attached; *lacks*: what the kernel could do without before."""
     deadline = time.monotonic() + _LOADING_S
-    while time.monotonic() < deadline and not kernel.missing:
+    while time.monotonic() < deadline and kernel.missing == lacks:
         found = kernel.take_stacks()
         if found:
             return found
