@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from tracekit.capture.stacks.threads import End, walk
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
+    from types import CodeType
 
 PROGRAM = Path(__file__).parent / "stacks_truth.py"
 
@@ -269,11 +271,17 @@ def test_where_the_caller_is_named_from():
     assert shortened("<frozen importlib._bootstrap>", "/srv") == "<frozen importlib._bootstrap>"
 
 
+def renamed(name: str, **changes: Any) -> CodeType:
+    """Return code of another name; before 3.11 it has no other one."""
+    names = {"co_name": name} | ({"co_qualname": name} if sys.version_info >= (3, 11) else {})
+    return Codes.names.__code__.replace(**names, **changes)
+
+
 def test_a_function_may_have_no_name():
     """It is shown all the same: only what the interpreter made for itself is left out."""
     interpreter = find(os.getpid())
     assert interpreter
-    code = Codes.names.__code__.replace(co_name="", co_qualname="", co_filename="", co_firstlineno=7)
+    code = renamed("", co_filename="", co_firstlineno=7)
 
     named = Codes(os.getpid(), interpreter).names([id(code) >> 4 << PYTHON_UNIT_BITS | PYTHON_NO_UNIT])
 
@@ -286,7 +294,7 @@ def test_another_function_in_the_same_place():
     assert interpreter
     codes, addresses = Codes(os.getpid(), interpreter), set()
     for i in range(64):
-        code = Codes.names.__code__.replace(co_name=f"f{i}", co_qualname=f"f{i}", co_filename=f"made{i}.py")
+        code = renamed(f"f{i}", co_filename=f"made{i}.py")
         addresses.add(id(code))
 
         named = codes.names([id(code) >> 4 << PYTHON_UNIT_BITS | PYTHON_NO_UNIT])
