@@ -112,7 +112,8 @@ static __noinline int find_board(struct cpu *cpu, __u32 descriptor, __u64 header
 	if (!cpu || !state)
 		return 0;
 	if (!state->probed && read_board(header, &board)) {
-		bpf_map_update_elem(&boards, &tgid, &board, BPF_ANY);
+		if (bpf_map_update_elem(&boards, &tgid, &board, BPF_ANY))
+			count_loss(LOSS_SPAN_READ);
 		begin_spans(task, state, &board, state->found ? 0 : state->start_ns);
 		if (cpu->task == (__u64)task)
 			cpu->probed = 1;

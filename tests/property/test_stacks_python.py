@@ -86,14 +86,13 @@ STATEMENTS = st.recursive(
 )
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="code does not tell positions before Python 3.11")
 @given(STATEMENTS, st.integers(0, 300))
 def test_lines_of_any_function(body: str, before: int):
     """As this CPython says by its own reader of the table."""
     module = compile("\n" * before + "def f(x):\n" + indented(body), "f.py", "exec")
     code = next(each for each in module.co_consts if isinstance(each, CodeType))
     size = len(code.co_code) // 2
-    truth = [line or code.co_firstlineno for line, *_ in code.co_positions()]
+    truth = by_unit([(start // 2, line) for start, _, line in code.co_lines()], size, code.co_firstlineno)
 
     found = lines(code.co_linetable, code.co_firstlineno, sys.version_info[1], range(size))
 
@@ -169,12 +168,11 @@ def test_any_memory_is_named_or_unreadable(data: st.DataObject):
         assert all(len(text.encode()) < 10_000 for text in named.values())
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="before Python 3.11 code objects hold no code units")
 def test_a_code_object_between_two_addresses_of_words():
     """A compiler may put those that it makes itself at any multiple of 8; a word has room for multiples of 16."""
     assert OWN
     code = by_unit.__code__
-    size = OWN.offsets.code_units
+    size = CodeType.__basicsize__  # from 3.11 on without the units behind it
     address = ctypes.addressof(FAKE) + 15 & ~15
     at = address - ctypes.addressof(FAKE) + 8
     ctypes.memset(FAKE, 0, len(FAKE))
